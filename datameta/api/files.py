@@ -1,0 +1,88 @@
+"""Files: announced, confirmed, changed, read, deleted. Their bytes are in ``transfers``."""
+
+from typing import Any
+
+from pyramid.request import Request
+
+from datameta.api import no_content, operation, serialize
+from datameta.identifiers import to_identifier
+from datameta.logic import files
+
+
+@operation("createFile")
+def create_file(request: Request) -> Any:
+    body = request.openapi_validated.body
+    upload = files.announce_file(
+        request.database.sessions,
+        request.actor,
+        storage=request.storage,
+        settings=request.portal_settings,
+        name=body["name"],
+        checksum=body["checksum"],
+    )
+    return serialize.show_upload(request.actor, upload)
+
+
+@operation("renewUploadUrl")
+def renew_upload_url(request: Request) -> Any:
+    upload = files.renew_upload(
+        request.database.sessions,
+        request.actor,
+        storage=request.storage,
+        settings=request.portal_settings,
+        file_id=request.matchdict["id"],
+    )
+    return serialize.show_upload(request.actor, upload)
+
+
+@operation("getFile")
+def get_file(request: Request) -> Any:
+    file = files.get_file(request.db, request.actor, file_id=request.matchdict["id"])
+    return serialize.show_file(file, to_identifier(file.user))
+
+
+@operation("updateFile")
+def update_file(request: Request) -> Any:
+    body = request.openapi_validated.body
+    file = files.update_file(
+        request.database.sessions,
+        request.actor,
+        storage=request.storage,
+        file_id=request.matchdict["id"],
+        name=body.get("name"),
+        checksum=body.get("checksum"),
+        content_uploaded=body.get("contentUploaded", False),
+    )
+    return serialize.show_file(file, to_identifier(request.actor))
+
+
+@operation("deleteFile")
+def delete_file(request: Request) -> Any:
+    files.delete_files(
+        request.database.sessions, request.actor, storage=request.storage, file_ids=[request.matchdict["id"]]
+    )
+    return no_content(request)
+
+
+@operation("bulkDeleteStagedFiles")
+def bulk_delete_staged_files(request: Request) -> Any:
+    ids = request.openapi_validated.body["fileIds"]
+    files.delete_files(request.database.sessions, request.actor, storage=request.storage, file_ids=ids)
+    return no_content(request)
+
+
+@operation("getFileUrl")
+def get_file_url(request: Request) -> Any:
+    parameters = request.openapi_validated.parameters.query
+    download = files.make_download(
+        request.db,
+        request.actor,
+        storage=request.storage,
+        settings=request.portal_settings,
+        file_id=request.matchdict["id"],
+        minutes=parameters.get("expires", 1),
+    )
+    if parameters.get("redirect", False):
+        request.response.status_int = 307
+        request.response.headers["Location"] = download.url
+    return serialize.show_download(download)

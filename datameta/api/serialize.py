@@ -1,0 +1,195 @@
+"""How things look on the wire: plain functions to plain dicts, with every key written out."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from datameta.authz import Actor, may_view_service, may_view_user_roles
+from datameta.clock import as_utc, to_wire, utc_now
+from datameta.identifiers import to_identifier
+from datameta.logic import records
+from datameta.logic.files import Download, Upload
+from datameta.logic.metadatasets import MetaDataSetRow
+from datameta.logic.services import ServiceView
+from datameta.logic.submissions import Submitted
+from datameta.models import ApiKey, File, FileState, Group, MetaDatum, User
+
+
+def make_identifier(uuid: Any, site_id: str | None = None) -> dict[str, str]:
+    """Return an Identifier; ``site`` is absent for things that have none."""
+    return {"uuid": str(uuid)} if site_id is None else {"uuid": str(uuid), "site": site_id}
+
+
+def show_whoami(actor: Actor) -> dict[str, Any]:
+    """WhoamiResponse."""
+    return {
+        "id": to_identifier(actor),
+        "name": actor.name,
+        "groupAdmin": actor.group_admin,
+        "siteAdmin": actor.site_admin,
+        "siteRead": actor.site_read,
+        "email": actor.email,
+        "group": {"id": make_identifier(actor.group_uuid, actor.group_site_id), "name": actor.group_name},
+    }
+
+
+def show_user(actor: Actor, user: User) -> dict[str, Any]:
+    """UserResponse; what the asker may not see is null."""
+    is_open = may_view_user_roles(actor, user.group_id)
+    return {
+        "id": to_identifier(user),
+        "name": user.name,
+        "groupAdmin": user.group_admin if is_open else None,
+        "siteAdmin": user.site_admin if is_open else None,
+        "siteRead": user.site_read if is_open else None,
+        "email": user.email if is_open else None,
+        "groupId": to_identifier(user.group),
+    }
+
+
+def show_session(actor: Actor, key: ApiKey, token: str) -> dict[str, Any]:
+    """UserSession: the one answer that holds the token."""
+    return {
+        "id": to_identifier(key),
+        "userId": to_identifier(actor),
+        "token": token,
+        "label": key.label,
+        "expires": to_wire(key.expires_at),
+    }
+
+
+def show_keys(keys: Iterable[ApiKey]) -> list[dict[str, Any]]:
+    """ApiKeyList."""
+    now = utc_now()
+    return [
+        {
+            "id": to_identifier(key),
+            "label": key.label,
+            "expires": to_wire(key.expires_at),
+            "hasExpired": as_utc(key.expires_at) <= now,
+        }
+        for key in keys
+    ]
+
+
+def show_group(group: Group) -> dict[str, Any]:
+    """GroupResponse."""
+    return {"id": to_identifier(group), "name": group.name}
+
+
+def show_metadatum(metadatum: MetaDatum, services: Mapping[int, dict[str, str]]) -> dict[str, Any]:
+    """MetaDataResponse; ``services`` holds the Identifiers of services by row id."""
+    return {
+        "id": to_identifier(metadatum),
+        "name": metadatum.name,
+        "regexDescription": metadatum.regex_description,
+        "longDescription": metadatum.long_description,
+        "example": metadatum.example,
+        "regExp": metadatum.reg_exp,
+        "dateTimeFmt": metadatum.date_time_fmt,
+        "isMandatory": metadatum.is_mandatory,
+        "order": metadatum.order,
+        "isFile": metadatum.is_file,
+        "isSubmissionUnique": metadatum.is_submission_unique,
+        "isSiteUnique": metadatum.is_site_unique,
+        "serviceId": None if metadatum.service_id is None else services[metadatum.service_id],
+    }
+
+
+def show_metadataset(actor: Actor, row: MetaDataSetRow, definitions: Sequence[MetaDatum]) -> dict[str, Any]:
+    """MetaDataSetResponse; ``definitions`` are those of all fields.
+
+    The record has every field of no service, and the fields of each service that has answered and
+    whose values the reader may see.
+    """
+    executions = {execution["service"]: execution for execution in row.executions or ()}
+    files = {field_id: make_identifier(uuid, site_id) for field_id, uuid, site_id in row.files or ()}
+    record: dict[str, str | None] = {}
+    file_ids: dict[str, dict[str, str] | None] = {}
+    answers: dict[str, dict[str, Any] | None] = {}
+    for metadatum in definitions:
+        stored = row.record
+        if metadatum.service_id is not None:
+            if not may_view_service(actor, metadatum.service_id):
+                continue
+            execution = executions.get(metadatum.service_id)
+            answers[metadatum.name] = None if execution is None else show_execution(execution)
+            stored = None if execution is None else execution["record"]
+        if stored is not None:
+            record[metadatum.name] = records.show_value(metadatum, stored.get(str(metadatum.id)))
+        if metadatum.is_file:
+            file_ids[metadatum.name] = files.get(metadatum.id)
+    return {
+        "record": record,
+        "fileIds": file_ids,
+        "serviceExecutions": answers or None,
+        "id": to_identifier(row),
+        "submissionId": (
+            None if row.submission_uuid is None else make_identifier(row.submission_uuid, row.submission_site_id)
+        ),
+        "userId": make_identifier(row.user_uuid, row.user_site_id),
+    }
+
+
+def show_execution(execution: Mapping[str, Any]) -> dict[str, Any]:
+    """MetaDataSetServiceExecution."""
+    return {
+        "serviceExecutionId": make_identifier(execution["uuid"]),
+        "executionTime": execution["executed_at"],
+        "serviceId": make_identifier(execution["service_uuid"], execution["service_site_id"]),
+        "userId": make_identifier(execution["user_uuid"], execution["user_site_id"]),
+    }
+
+
+def show_file(file: File, user_id: dict[str, str]) -> dict[str, Any]:
+    """FileResponse."""
+    is_confirmed = file.state == FileState.CONFIRMED
+    return {
+        "id": to_identifier(file),
+        "name": file.name,
+        "contentUploaded": is_confirmed,
+        "checksum": file.checksum,
+        "filesize": file.size,
+        "userId": user_id,
+        "expires": None if is_confirmed else to_wire(file.upload_expires_at),
+    }
+
+
+def show_upload(actor: Actor, upload: Upload) -> dict[str, Any]:
+    """FileUploadResponse."""
+    return {
+        "id": to_identifier(upload.file),
+        "name": upload.file.name,
+        "urlToUpload": upload.url,
+        "requestHeaders": upload.headers,
+        "userId": to_identifier(actor),
+        "expires": to_wire(upload.expires_at),
+    }
+
+
+def show_download(download: Download) -> dict[str, Any]:
+    """FileUrl."""
+    return {
+        "fileId": to_identifier(download.file),
+        "fileUrl": download.url,
+        "expires": to_wire(download.expires_at),
+        "checksum": download.file.checksum,
+    }
+
+
+def show_service(view: ServiceView) -> dict[str, Any]:
+    """ServiceResponse."""
+    return {
+        "id": to_identifier(view.service),
+        "name": view.service.name,
+        "userIds": [to_identifier(user) for user in view.users],
+    }
+
+
+def show_submission(submitted: Submitted) -> dict[str, Any]:
+    """SubmissionResponse."""
+    return {
+        "id": to_identifier(submitted.submission),
+        "label": submitted.submission.label,
+        "metadatasetIds": [to_identifier(row) for row in submitted.metadatasets],
+        "fileIds": [to_identifier(row) for row in submitted.files],
+    }

@@ -1,0 +1,145 @@
+"""Requests and answers are checked against ``openapi.yaml``, and faults are told in our own words.
+
+The validator's own messages quote the value at fault, which may be a password; ours never do.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from openapi_core.deserializing.media_types.exceptions import MediaTypeDeserializeError
+from openapi_core.templating.media_types.exceptions import MediaTypeNotFound
+from pyramid.config import Configurator
+from pyramid.request import Request
+from pyramid.response import Response
+from pyramid_openapi3.exceptions import RequestValidationError, ResponseValidationError
+
+from datameta.api import PREFIX, SPEC_PATH
+from datameta.api.errors import InternalError, UnsupportedTypeError, log, render_error
+from datameta.errors import DataMetaError, Problem, ValidationError
+
+MESSAGES = {
+    "additionalProperties": ("There is no such property.", "unknown_property"),
+    "enum": ("The value is none of those that are allowed.", "invalid_value"),
+    "maxItems": ("The list has more than {} items.", "too_many"),
+    "maxLength": ("The text has more than {} characters.", "too_long"),
+    "maxProperties": ("The object has more than {} properties.", "too_many"),
+    "maximum": ("The number is larger than {}.", "out_of_range"),
+    "minItems": ("The list has fewer than {} items.", "too_few"),
+    "minLength": ("The text has fewer than {} characters.", "too_short"),
+    "minimum": ("The number is smaller than {}.", "out_of_range"),
+    "pattern": ("The text has a character that is not allowed here, or not the right form.", "invalid_text"),
+    "required": ("This property is missing.", "missing"),
+    "type": ("The value is not of the type {}.", "wrong_type"),
+}
+_HALF_SURROGATE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}|\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+
+
+class SentNumber(float):
+    """A number with a fraction or exponent that still knows how it was written."""
+
+    def __new__(cls, text: str) -> "SentNumber":
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def parse_json(body: bytes, **parameters: str) -> Any:
+    """Return the value of a JSON text, and refuse what JSON is not, or what no database holds.
+
+    Raises ``ValueError``.
+    """
+    try:
+        value = json.loads(body.decode("utf-8"), parse_float=SentNumber, parse_constant=_refuse_constant)
+        if _HALF_SURROGATE.search(body):
+            json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
+        return value
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def includeme(config: Configurator) -> None:
+    """Install the specification, its validation, and the rendering of what it refuses."""
+    config.include("pyramid_openapi3")
+    config.pyramid_openapi3_add_deserializer("application/json", parse_json)
+    config.pyramid_openapi3_spec(str(SPEC_PATH), route=f"{PREFIX}/openapi.yaml")
+    # The package's own view would log the rejected body. Configurations conflict only within one
+    # include; from this one, which includes the package, its view can be replaced.
+    config.add_exception_view(_refuse_request, context=RequestValidationError)
+    config.add_exception_view(_report_response, context=ResponseValidationError)
+
+
+def explain_errors(errors: Iterable[Exception]) -> list[Problem]:
+    """Return the validator's errors as problems, each once."""
+    return list(dict.fromkeys(problem for error in errors for problem in _explain(error)))
+
+
+def _explain(error: Any) -> Iterator[Problem]:
+    cause = error.__cause__
+    schema_errors = getattr(cause, "schema_errors", None)
+    parameter = getattr(error, "name", None)
+    if schema_errors is not None:
+        for schema_error in schema_errors:
+            yield from _explain_schema_error(schema_error, parameter)
+    elif parameter is not None:
+        if type(error).__name__.startswith("Missing"):
+            yield Problem("This parameter is missing.", "missing", field=parameter)
+        else:
+            yield Problem("The parameter does not have the right form.", "invalid_parameter", field=parameter)
+    elif isinstance(cause, MediaTypeDeserializeError):
+        yield Problem("The body is not valid JSON in UTF-8.", "invalid_json")
+    elif isinstance(cause, MediaTypeNotFound):
+        yield Problem("Send the body as Content-Type: application/json.", "unsupported_type")
+    elif "Body" in type(error).__name__:
+        yield Problem("The request needs a body.", "missing_body")
+    else:
+        yield Problem("The request does not fit the specification.", "invalid")
+
+
+def _explain_schema_error(error: Any, parameter: str | None) -> Iterator[Problem]:
+    if error.validator in ("anyOf", "oneOf") and error.context:
+        # The alternatives are "this, or null": what is wrong is what is wrong with "this".
+        yield from _explain_schema_error(error.context[0], parameter)
+        return
+    path = [str(part) for part in error.absolute_path]
+    if error.validator == "required":
+        missing = [name for name in error.validator_value if name not in error.instance]
+        places = [[*path, name] for name in missing]
+    elif error.validator == "additionalProperties" and error.validator_value is False:
+        unknown = [name for name in error.instance if name not in error.schema.get("properties", {})]
+        places = [[*path, name] for name in unknown]
+    else:
+        places = [path]
+    message, code = MESSAGES.get(error.validator, ("The value does not fit the specification.", "invalid_value"))
+    limit = error.validator_value
+    if isinstance(limit, list):
+        limit = " or ".join(map(str, limit))
+    for place in places:
+        # A fault inside a record is told by the name of its field, as the rules of fields are.
+        shown = place[1:] if len(place) > 1 and place[0] == "record" else place
+        yield Problem(message.format(limit), code, field="/".join(shown) or parameter)
+
+
+def _refuse_request(context: RequestValidationError, request: Request) -> Response:
+    problems = explain_errors(context.errors)
+    error: DataMetaError = ValidationError(problems)
+    if any(problem.code == "unsupported_type" for problem in problems):
+        error = UnsupportedTypeError(problems)
+    return render_error(error, request)
+
+
+def _report_response(context: ResponseValidationError, request: Request) -> Response:
+    # The faults are in what we made ourselves: the log names the places, the client hears of no detail.
+    places = ", ".join(f"{problem.field}: {problem.code}" for problem in explain_errors(context.errors))
+    log.error("the answer to %s %s does not fit the specification: %s", request.method, request.path, places)
+    return render_error(InternalError(), request)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

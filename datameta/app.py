@@ -1,0 +1,51 @@
+"""The application, put together: settings, database, store, and the API in front of them."""
+
+from typing import Any
+
+from pyramid.config import Configurator
+from pyramid.request import Request
+
+from datameta import embedded, migrations
+from datameta.database import Database
+from datameta.settings import Settings
+from datameta.storage import Storage, open_storage
+
+
+def open_app(settings: Settings) -> Any:
+    """Return the WSGI application with the database and the store that the settings name.
+
+    Without a configured database it holds the portal's own until the process ends, and brings it up
+    to date; a configured one must be up to date, else it raises ``migrations.SchemaError``.
+    """
+    url = settings.database_url or embedded.hold(settings.home)
+    if settings.database_url:
+        migrations.require_current(url)
+    else:
+        migrations.upgrade(url)
+    return make_app(settings, Database(url, pool_size=settings.database_pool), open_storage(settings))
+
+
+def make_app(settings: Settings, database: Database, storage: Storage) -> Any:
+    """Return the WSGI application over an open database and store."""
+    config = Configurator(
+        settings={
+            # The identity is nobody's business before routing, and costs a query.
+            "tm.annotate_user": "false",
+            "tm.commit_veto": "pyramid_tm.default_commit_veto",
+        }
+    )
+    config.add_request_method(lambda request: settings, "portal_settings", property=True)
+    config.add_request_method(lambda request: storage, "storage", property=True)
+    config.add_request_method(lambda request: database, "database", property=True)
+    config.add_request_method(_open_session, "db", reify=True)
+    # pyramid_tm comes first: what it commits has then passed the check of the response.
+    config.include("pyramid_tm")
+    config.include("datameta.security")
+    config.include("datameta.api")
+    return config.make_wsgi_app()
+
+
+def _open_session(request: Request) -> Any:
+    """Return the session of the request's own transaction."""
+    assert request.environ.get("tm.active"), "no transaction: use request.database.sessions"
+    return request.database.request_session()

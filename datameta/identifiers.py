@@ -1,0 +1,123 @@
+"""Ids: every thing has a UUID, most also a short site id; either may stand wherever an id is asked for.
+
+Site ids are random, so that nobody can guess the next one, and unique by constraint: a collision
+is met by the insert itself and drawn again.
+"""
+
+import secrets
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, String, Uuid, any_, false, literal, or_, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+from sqlalchemy.types import TypeEngine
+
+from datameta.errors import NotFoundError, UnavailableError
+from datameta.models.base import HasSiteId, HasUuid
+from datameta.settings import SiteIdFormat
+
+MAX_DRAWS = 20
+
+UuidRow = TypeVar("UuidRow", bound=HasUuid)
+SiteIdRow = TypeVar("SiteIdRow", bound=HasSiteId)
+
+
+def parse_uuid(text: str) -> uuid.UUID | None:
+    """Return the UUID that ``text`` writes in the usual form of 36 characters, or None."""
+    if len(text) != 36:
+        return None
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
+
+
+def matches_id(model: type[HasUuid], text: str) -> ColumnElement[bool]:
+    """Return the condition that a row of ``model`` has this UUID or site id."""
+    value = parse_uuid(text)
+    if value is not None:
+        return model.uuid == value
+    return model.site_id == text if issubclass(model, HasSiteId) else false()
+
+
+def matches_ids(model: type[HasSiteId], texts: Iterable[str]) -> ColumnElement[bool]:
+    """Return the condition that a row of ``model`` has one of these UUIDs or site ids."""
+    uuids: list[uuid.UUID] = []
+    site_ids: list[str] = []
+    for text in texts:
+        value = parse_uuid(text)
+        if value is None:
+            site_ids.append(text)
+        else:
+            uuids.append(value)
+    return or_(
+        model.uuid == any_of(uuids) if uuids else false(), model.site_id == any_of(site_ids) if site_ids else false()
+    )
+
+
+def any_of(values: Sequence[Any]) -> Any:
+    """Return ``ANY(array)``: one bound parameter, however many values; at least one."""
+    kinds: dict[type, TypeEngine[Any]] = {int: BigInteger(), uuid.UUID: Uuid(), str: String()}
+    kind = kinds[type(values[0])]
+    return any_(literal(list(values), ARRAY(kind)))
+
+
+def to_identifier(row: Any) -> dict[str, str]:
+    """Return the Identifier of a row that has ``uuid`` and, where its kind has one, ``site_id``."""
+    identifier = {"uuid": str(row.uuid)}
+    site_id = getattr(row, "site_id", None)
+    if site_id is not None:
+        identifier["site"] = site_id
+    return identifier
+
+
+def sent_identifier(text: str) -> dict[str, str]:
+    """Return the Identifier by which a problem names an id that led nowhere: as it was sent."""
+    return {"uuid": text, "site": text}
+
+
+def find_by_id(db: Session, model: type[UuidRow], text: str, *options: Any, lock: bool = False) -> UuidRow:
+    """Load the row with this UUID or site id, with ``FOR UPDATE`` if ``lock``.
+
+    Raises ``NotFoundError``.
+    """
+    query = select(model).where(matches_id(model, text)).options(*options)
+    if lock:
+        query = query.with_for_update(of=model).execution_options(populate_existing=True)
+    row = db.scalars(query).one_or_none()
+    if row is None:
+        raise NotFoundError
+    return row
+
+
+def draw_site_id(site_format: SiteIdFormat) -> str:
+    """Return a random site id."""
+    return f"{site_format.prefix}{secrets.randbelow(10**site_format.digits):0{site_format.digits}d}"
+
+
+def insert_with_site_ids(
+    db: Session, model: type[SiteIdRow], site_format: SiteIdFormat, rows: Sequence[Mapping[str, Any]]
+) -> list[SiteIdRow]:
+    """Insert ``rows`` with fresh site ids, in one statement unless ids collide; return them in order.
+
+    Raises ``UnavailableError`` when the ids of this kind are nearly used up, and lets other broken
+    constraints through as ``IntegrityError``.
+    """
+    pending = [{"uuid": uuid.uuid4(), **row} for row in rows]
+    order = [row["uuid"] for row in pending]
+    inserted: dict[uuid.UUID, SiteIdRow] = {}
+    for _ in range(MAX_DRAWS):
+        for row in pending:
+            row["site_id"] = draw_site_id(site_format)
+        statement = insert(model).on_conflict_do_nothing(index_elements=["site_id"]).returning(model)
+        for entity in db.scalars(statement, pending):
+            inserted[entity.uuid] = entity
+        if len(inserted) == len(rows):
+            return [inserted[key] for key in order]
+        pending = [row for row in pending if row["uuid"] not in inserted]
+    raise UnavailableError(
+        f"No free {site_format.prefix} id was found; the site's administrator has to allow more digits.",
+        code="ids_used_up",
+    )

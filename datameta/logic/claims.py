@@ -1,0 +1,103 @@
+"""Uniqueness, decided by the primary key of one table and by nothing that was read before.
+
+A claim is inserted in the submitting transaction. Of any number of transactions that claim a value,
+the index lets exactly one through; the others wait for it and then find their claim refused. Claims
+are inserted in one order everywhere, so no two transactions wait for each other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import ARRAY, BigInteger, LargeBinary, Row, bindparam, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from datameta.logic.records import hash_value, normalise_value
+from datameta.models import MetaDataSet, MetaDatum, ServiceExecution, UniqueClaim
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One value that one set wants to be alone with, in the site or in a submission (``scope``)."""
+
+    metadatum_id: int
+    scope: int
+    value: str
+    metadataset_id: int
+
+    @cached_property
+    def key(self) -> tuple[int, int, bytes]:
+        """The primary key of the claim."""
+        return self.metadatum_id, self.scope, hash_value(self.value)
+
+
+def is_claimable(value: str | None) -> bool:
+    """Say whether a value takes part in uniqueness: null and blank values never collide."""
+    return value is not None and normalise_value(value) != ""
+
+
+def insert_claims(db: Session, wanted: Sequence[Claim]) -> list[Claim]:
+    """Insert claims in one statement; return those that were refused because the value is taken.
+
+    The same value twice in ``wanted`` counts as taken by the first.
+    """
+    if not wanted:
+        return []
+    ordered = sorted(wanted, key=lambda claim: claim.key)
+    rows = _unnest(ordered)
+    columns = (UniqueClaim.metadatum_id, UniqueClaim.scope, UniqueClaim.value_hash, UniqueClaim.metadataset_id)
+    statement = (
+        insert(UniqueClaim)
+        .from_select(columns, select(rows).order_by(rows.c.metadatum_id, rows.c.scope, rows.c.value_hash))
+        .on_conflict_do_nothing()
+        .returning(UniqueClaim.metadatum_id, UniqueClaim.scope, UniqueClaim.value_hash)
+    )
+    granted = {tuple(row) for row in db.execute(statement)}
+    refused = []
+    for claim in ordered:
+        if claim.key in granted:
+            granted.discard(claim.key)
+        else:
+            refused.append(claim)
+    return refused
+
+
+def find_taken(db: Session, wanted: Sequence[Claim]) -> list[Claim]:
+    """Return which claims would be refused as things stand: a forecast, not a guarantee."""
+    if not wanted:
+        return []
+    rows = _unnest(wanted)
+    statement = select(UniqueClaim.metadatum_id, UniqueClaim.scope, UniqueClaim.value_hash).join(
+        rows,
+        (UniqueClaim.metadatum_id == rows.c.metadatum_id)
+        & (UniqueClaim.scope == rows.c.scope)
+        & (UniqueClaim.value_hash == rows.c.value_hash),
+    )
+    taken = {tuple(row) for row in db.execute(statement)}
+    return [claim for claim in wanted if claim.key in taken]
+
+
+def list_submitted_values(db: Session, metadatum: MetaDatum) -> list[tuple[Row[Any], str]]:
+    """Return every submitted set (id, uuid, site_id) that holds a claimable value of this field."""
+    source = ServiceExecution.record if metadatum.service_id else MetaDataSet.record
+    value = source[str(metadatum.id)].astext.label("value")
+    query = select(MetaDataSet.id, MetaDataSet.uuid, MetaDataSet.site_id, value).where(
+        MetaDataSet.submission_id.is_not(None), value.is_not(None)
+    )
+    if metadatum.service_id:
+        query = query.join(ServiceExecution, ServiceExecution.metadataset_id == MetaDataSet.id)
+    return [(row, row.value) for row in db.execute(query.order_by(MetaDataSet.id)) if is_claimable(row.value)]
+
+
+def _unnest(claims: Sequence[Claim]) -> Any:
+    """Return the claims as a table expression: four arrays, however many claims."""
+    keys = [claim.key for claim in claims]
+    columns = func.unnest(
+        bindparam(None, [key[0] for key in keys], ARRAY(BigInteger)),
+        bindparam(None, [key[1] for key in keys], ARRAY(BigInteger)),
+        bindparam(None, [key[2] for key in keys], ARRAY(LargeBinary)),
+        bindparam(None, [claim.metadataset_id for claim in claims], ARRAY(BigInteger)),
+    ).table_valued("metadatum_id", "scope", "value_hash", "metadataset_id", name="wanted")
+    return columns.render_derived()

@@ -1,0 +1,199 @@
+"""The site's field definitions: what they may say, and what a change of them does to data.
+
+Submitted data stays as it was. Staged data is judged again when it is submitted; a change of rules
+says how many staged sets no longer pass. A field becomes site-unique only if the values that were
+submitted already are.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import delete, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from datameta.authz import Actor, may_administer_site
+from datameta.errors import ConflictError, ForbiddenError, NotFoundError, Problem, ValidationError
+from datameta.identifiers import find_by_id, to_identifier
+from datameta.logic import claims, records
+from datameta.models import SITE_SCOPE, MetaDataSet, MetaDatum, Service, UniqueClaim
+
+PROBE_DATES = (
+    datetime(2024, 2, 29, 23, 58, 57, 123456, tzinfo=UTC),
+    datetime(1999, 12, 1, 1, 2, 3, tzinfo=UTC),
+)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What an administrator says of a field; an empty text means none."""
+
+    name: str
+    regex_description: str
+    long_description: str
+    example: str
+    reg_exp: str
+    date_time_fmt: str
+    is_mandatory: bool
+    order: int
+    is_file: bool
+    is_submission_unique: bool
+    is_site_unique: bool
+    service_id: str | None
+
+
+def list_definitions(db: Session, *, lock: str | None = None) -> Sequence[MetaDatum]:
+    """Return every definition by its order.
+
+    ``lock="share"`` keeps them from changing until the transaction ends: a submission is judged
+    by one set of rules.
+    """
+    query = select(MetaDatum).order_by(MetaDatum.order, MetaDatum.id)
+    if lock == "share":
+        # Locks are taken by id, like everywhere, so that nobody waits in a circle.
+        query = select(MetaDatum).order_by(MetaDatum.id).with_for_update(read=True)
+        return sorted(db.scalars(query), key=lambda metadatum: (metadatum.order, metadatum.id))
+    return db.scalars(query).all()
+
+
+def create_definition(db: Session, actor: Actor, definition: Definition) -> tuple[MetaDatum, int]:
+    """Add a field; return it and how many staged sets no longer pass.
+
+    Raises ``ForbiddenError``, ``NotFoundError`` for an unknown service, ``ValidationError``.
+    """
+    if not may_administer_site(actor):
+        raise ForbiddenError
+    service = _find_service(db, definition)
+    _refuse_problems(db, definition, None)
+    metadatum = MetaDatum()
+    _assign(metadatum, definition, service)
+    db.add(metadatum)
+    _flush_unique_name(db)
+    return metadatum, count_affected(db, metadatum)
+
+
+def update_definition(db: Session, actor: Actor, metadatum_id: str, definition: Definition) -> tuple[MetaDatum, int]:
+    """Change a field; return it and how many staged sets no longer pass.
+
+    Raises as ``create_definition``, ``NotFoundError`` for an unknown field, and ``ConflictError`` if
+    it is to be unique where submitted values already collide.
+    """
+    if not may_administer_site(actor):
+        raise ForbiddenError
+    metadatum = find_by_id(db, MetaDatum, metadatum_id, lock=True)
+    service = _find_service(db, definition)
+    _refuse_problems(db, definition, metadatum)
+    was_unique = metadatum.is_site_unique
+    _assign(metadatum, definition, service)
+    _flush_unique_name(db)
+    if metadatum.is_site_unique and not was_unique:
+        _claim_submitted(db, metadatum)
+    elif was_unique and not metadatum.is_site_unique:
+        db.execute(delete(UniqueClaim).where(UniqueClaim.metadatum_id == metadatum.id, UniqueClaim.scope == SITE_SCOPE))
+    return metadatum, count_affected(db, metadatum)
+
+
+def count_affected(db: Session, metadatum: MetaDatum) -> int:
+    """Return how many staged sets hold a value (or none) that this field's definition refuses."""
+    if metadatum.service_id is not None:
+        return 0
+    column = MetaDataSet.record[str(metadatum.id)].astext
+    staged = db.scalars(select(column).where(MetaDataSet.submission_id.is_(None)).execution_options(yield_per=1000))
+    return sum(bool(records.check_value(metadatum, records.show_value(metadatum, value))) for value in staged)
+
+
+def check_date_format(date_format: str) -> bool:
+    """Say whether the format reads back what it writes."""
+    try:
+        written = [probe.strftime(date_format) for probe in PROBE_DATES]
+        read = [datetime.strptime(text, date_format) for text in written]
+        # A format that writes the same for both probes holds no date.
+        return written[0] != written[1] and [value.strftime(date_format) for value in read] == written
+    except (ValueError, OverflowError):
+        return False
+
+
+def _find_service(db: Session, definition: Definition) -> Service | None:
+    if not definition.service_id:
+        return None
+    try:
+        return find_by_id(db, Service, definition.service_id)
+    except NotFoundError:
+        raise NotFoundError(Problem("There is no service with this id.", "not_found", field="serviceId")) from None
+
+
+def _refuse_problems(db: Session, definition: Definition, current: MetaDatum | None) -> None:
+    problems = list(_check_definition(definition))
+    same_name = select(MetaDatum.id).where(MetaDatum.name == definition.name)
+    if current is not None:
+        same_name = same_name.where(MetaDatum.id != current.id)
+    if db.scalar(same_name) is not None:
+        problems.append(_duplicate_name())
+    if problems:
+        raise ValidationError(problems)
+
+
+def _check_definition(definition: Definition) -> Iterable[Problem]:
+    if not definition.name.strip():
+        yield Problem("A field needs a name.", "mandatory_missing", field="name")
+    if definition.reg_exp:
+        try:
+            records.compile_pattern(definition.reg_exp)
+        except ValueError as error:
+            yield Problem(f"The regular expression does not compile: {error}", "regex_invalid", field="regExp")
+    if definition.date_time_fmt and not check_date_format(definition.date_time_fmt):
+        yield Problem(
+            "The date format does not read back what it writes, for example as %Y-%m-%d does.",
+            "date_format_invalid",
+            field="dateTimeFmt",
+        )
+
+
+def _duplicate_name() -> Problem:
+    return Problem("There is a field with this name already.", "duplicate_name", field="name")
+
+
+def _flush_unique_name(db: Session) -> None:
+    try:
+        db.flush()
+    except IntegrityError:
+        # Another administrator took the name between the check and the write.
+        raise ValidationError(_duplicate_name()) from None
+
+
+def _assign(metadatum: MetaDatum, definition: Definition, service: Service | None) -> None:
+    metadatum.name = definition.name
+    metadatum.regex_description = definition.regex_description or None
+    metadatum.long_description = definition.long_description or None
+    metadatum.example = definition.example or None
+    metadatum.reg_exp = definition.reg_exp or None
+    metadatum.date_time_fmt = definition.date_time_fmt or None
+    metadatum.is_mandatory = definition.is_mandatory
+    metadatum.order = definition.order
+    metadatum.is_file = definition.is_file
+    metadatum.is_submission_unique = definition.is_submission_unique
+    metadatum.is_site_unique = definition.is_site_unique
+    metadatum.service_id = service.id if service else None
+
+
+def _claim_submitted(db: Session, metadatum: MetaDatum) -> None:
+    """Claim every submitted value of a field that has become site-unique.
+
+    The row lock on the definition keeps submissions, which share it, waiting until this commits.
+    """
+    holders = claims.list_submitted_values(db, metadatum)
+    refused = claims.insert_claims(
+        db, [claims.Claim(metadatum.id, SITE_SCOPE, value, metadataset.id) for metadataset, value in holders]
+    )
+    if refused:
+        entities = {metadataset.id: to_identifier(metadataset) for metadataset, _ in holders}
+        raise ConflictError(
+            Problem(
+                "The field can't become unique in the site: this submitted value occurs more than once.",
+                "not_unique_in_site",
+                field=metadatum.name,
+                entity=entities[claim.metadataset_id],
+            )
+            for claim in refused
+        )

@@ -1,0 +1,267 @@
+"""Metadatasets: staged by their owner, fixed by a submission, read by those who may.
+
+Reading never loads entity graphs: one query brings a page of sets with their files and service
+answers, and the pages follow each other by key, so that a reader of everything holds neither a
+transaction nor memory.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from sqlalchemy import ColumnElement, Row, Select, and_, delete, exists, func, select, tuple_
+from sqlalchemy.orm import Session, aliased, joinedload, sessionmaker
+
+from datameta.authz import (
+    Actor,
+    may_change_metadataset,
+    may_query_awaiting,
+    may_view_metadataset,
+    may_view_metadatum,
+    visible_submitted,
+)
+from datameta.errors import ForbiddenError, NotFoundError, Problem, ResourceNotModifiableError, ValidationError
+from datameta.identifiers import (
+    any_of,
+    find_by_id,
+    insert_with_site_ids,
+    matches_ids,
+    parse_uuid,
+    sent_identifier,
+    to_identifier,
+)
+from datameta.logic import records
+from datameta.logic.definitions import list_definitions
+from datameta.models import (
+    File,
+    FileReference,
+    MetaDataSet,
+    MetaDatum,
+    Service,
+    ServiceExecution,
+    Submission,
+    User,
+)
+from datameta.settings import SiteIdFormat
+
+PAGE_SIZE = 500
+
+MetaDataSetRow: TypeAlias = Row[Any]
+"""A set as ``select_metadatasets`` reads it: ids, ``record``, owner, submission, ``files``, ``executions``."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """What to search among the submitted sets; every condition that is given must hold."""
+
+    submitted_after: datetime | None = None
+    submitted_before: datetime | None = None
+    awaiting_service: str | None = None
+
+
+def stage_metadataset(
+    db: Session, actor: Actor, *, record: dict[str, Any], site_id_format: SiteIdFormat
+) -> MetaDataSetRow:
+    """Check a record and stage it as a new set of the actor's.
+
+    Raises ``ValidationError`` with everything that is wrong with it.
+    """
+    stored, problems = records.check_sent_record(list_definitions(db), record)
+    if problems:
+        raise ValidationError(problems)
+    rows = [{"user_id": actor.id, "record": stored}]
+    [metadataset] = insert_with_site_ids(db, MetaDataSet, site_id_format, rows)
+    return read_metadataset(db, metadataset.id)
+
+
+def get_metadataset(db: Session, actor: Actor, *, metadataset_id: str) -> MetaDataSetRow:
+    """Load one set the actor may see.
+
+    Raises ``NotFoundError``, ``ForbiddenError``.
+    """
+    metadataset = find_by_id(db, MetaDataSet, metadataset_id, joinedload(MetaDataSet.submission))
+    if not may_view_metadataset(actor, metadataset):
+        raise ForbiddenError
+    return read_metadataset(db, metadataset.id)
+
+
+def delete_metadatasets(db: Session, actor: Actor, *, metadataset_ids: Sequence[str]) -> None:
+    """Delete staged sets of the actor's, all or none.
+
+    Raises ``NotFoundError``, ``ForbiddenError`` or ``ResourceNotModifiableError`` naming each set.
+    """
+    query = select(MetaDataSet).where(matches_ids(MetaDataSet, metadataset_ids)).order_by(MetaDataSet.id)
+    found = db.scalars(query.with_for_update()).all()
+    refuse_unknown(metadataset_ids, found)
+    foreign = [metadataset for metadataset in found if not may_change_metadataset(actor, metadataset)]
+    if foreign:
+        raise ForbiddenError(
+            Problem("This metadataset belongs to somebody else.", "forbidden", entity=to_identifier(metadataset))
+            for metadataset in foreign
+        )
+    submitted = [metadataset for metadataset in found if metadataset.submission_id is not None]
+    if submitted:
+        raise ResourceNotModifiableError(
+            Problem("This metadataset is part of a submission.", "not_modifiable", entity=to_identifier(metadataset))
+            for metadataset in submitted
+        )
+    if found:
+        db.execute(delete(MetaDataSet).where(MetaDataSet.id == any_of([metadataset.id for metadataset in found])))
+
+
+def refuse_unknown(sent: Sequence[str], found: Sequence[Any]) -> None:
+    """Raise ``NotFoundError`` naming each id that was sent and is not among the rows found."""
+    known = {str(row.uuid) for row in found} | {row.site_id for row in found}
+    unknown = [text for text in dict.fromkeys(sent) if str(parse_uuid(text) or text) not in known]
+    if unknown:
+        raise NotFoundError(
+            Problem("There is nothing with this id.", "not_found", entity=sent_identifier(text)) for text in unknown
+        )
+
+
+def list_page(
+    db: Session, actor: Actor, query: Query, *, limit: int, cursor: str | None = None
+) -> tuple[Sequence[MetaDataSetRow], str | None]:
+    """Return up to ``limit`` submitted sets the actor may see, by time of submission, and the next cursor.
+
+    Raises ``ValidationError`` for an unknown cursor, or a service that is unknown or not the actor's.
+    """
+    statement = (
+        select_metadatasets()
+        .where(_matches_query(db, actor, query), visible_submitted(actor))
+        .order_by(Submission.submitted_at, MetaDataSet.id)
+        .limit(limit + 1)
+    )
+    if cursor is not None:
+        statement = statement.where(tuple_(Submission.submitted_at, MetaDataSet.id) > _parse_cursor(cursor))
+    rows = db.execute(statement).all()
+    if len(rows) <= limit:
+        return rows, None
+    return rows[:limit], _make_cursor(rows[limit - 1])
+
+
+def stream_pages(
+    sessions: sessionmaker[Session], actor: Actor, query: Query, *, cursor: str | None
+) -> Iterator[Sequence[MetaDataSetRow]]:
+    """Yield page after page from ``cursor`` on, each read in a transaction of its own."""
+    while cursor is not None:
+        with sessions() as db:
+            rows, cursor = list_page(db, actor, query, limit=PAGE_SIZE, cursor=cursor)
+        yield rows
+
+
+def read_metadataset(db: Session, metadataset_id: int) -> MetaDataSetRow:
+    """Load the set with this row id."""
+    return db.execute(select_metadatasets().where(MetaDataSet.id == metadataset_id)).one()
+
+
+def select_metadatasets() -> Select[Any]:
+    """Return the query by which sets are read, staged or submitted, without a condition."""
+    executor = aliased(User)
+    files = (
+        select(func.json_agg(func.json_build_array(FileReference.metadatum_id, File.uuid, File.site_id)))
+        .join(File, File.id == FileReference.file_id)
+        .where(FileReference.metadataset_id == MetaDataSet.id)
+        .scalar_subquery()
+    )
+    executions = (
+        select(
+            func.json_agg(
+                func.json_build_object(
+                    "service", ServiceExecution.service_id,
+                    "service_uuid", Service.uuid,
+                    "service_site_id", Service.site_id,
+                    "uuid", ServiceExecution.uuid,
+                    "executed_at", ServiceExecution.executed_at,
+                    "user_uuid", executor.uuid,
+                    "user_site_id", executor.site_id,
+                    "record", ServiceExecution.record,
+                )
+            )
+        )
+        .join(Service, Service.id == ServiceExecution.service_id)
+        .join(executor, executor.id == ServiceExecution.user_id)
+        .where(ServiceExecution.metadataset_id == MetaDataSet.id)
+        .scalar_subquery()
+    )  # fmt: skip
+    return (
+        select(
+            MetaDataSet.id,
+            MetaDataSet.uuid,
+            MetaDataSet.site_id,
+            MetaDataSet.record,
+            User.uuid.label("user_uuid"),
+            User.site_id.label("user_site_id"),
+            Submission.uuid.label("submission_uuid"),
+            Submission.site_id.label("submission_site_id"),
+            Submission.submitted_at,
+            files.label("files"),
+            executions.label("executions"),
+        )
+        .join(User, User.id == MetaDataSet.user_id)
+        .outerjoin(Submission, Submission.id == MetaDataSet.submission_id)
+    )
+
+
+def visible_definitions(db: Session, actor: Actor) -> list[MetaDatum]:
+    """Return the definitions of the fields whose values the actor may see."""
+    return [metadatum for metadatum in list_definitions(db) if may_view_metadatum(actor, metadatum)]
+
+
+def _matches_query(db: Session, actor: Actor, query: Query) -> ColumnElement[bool]:
+    conditions: list[ColumnElement[bool]] = [MetaDataSet.submission_id.is_not(None)]
+    if query.submitted_after is not None:
+        conditions.append(Submission.submitted_at > query.submitted_after)
+    if query.submitted_before is not None:
+        conditions.append(Submission.submitted_at < query.submitted_before)
+    if query.awaiting_service is not None:
+        service_id = _find_awaited_service(db, actor, query.awaiting_service)
+        executed = exists().where(
+            ServiceExecution.metadataset_id == MetaDataSet.id, ServiceExecution.service_id == service_id
+        )
+        conditions.append(~executed)
+    return and_(*conditions)
+
+
+def _find_awaited_service(db: Session, actor: Actor, text: str) -> int:
+    try:
+        service = find_by_id(db, Service, text)
+    except NotFoundError:
+        raise ValidationError(
+            Problem(
+                "There is no service with this id.",
+                "not_found",
+                field="awaitingService",
+                entity=sent_identifier(text),
+            )
+        ) from None
+    if not may_query_awaiting(actor, service.id):
+        raise ValidationError(
+            Problem(
+                "Only users of the service, and users with site read, may ask what awaits it.",
+                "not_a_service_user",
+                field="awaitingService",
+                entity=to_identifier(service),
+            )
+        )
+    return service.id
+
+
+def _make_cursor(row: MetaDataSetRow) -> str:
+    return base64.urlsafe_b64encode(f"{row.submitted_at.isoformat()} {row.id}".encode()).decode("ascii")
+
+
+def _parse_cursor(cursor: str) -> tuple[datetime, int]:
+    try:
+        instant, row_id = base64.urlsafe_b64decode(cursor.encode("ascii")).decode("ascii").split(" ")
+        submitted_at = datetime.fromisoformat(instant)
+        if submitted_at.tzinfo is None or not 0 <= int(row_id) < 2**63:
+            raise ValueError("not made here")
+        return submitted_at, int(row_id)
+    except (ValueError, binascii.Error):
+        raise ValidationError(
+            Problem("Take the cursor from the Link header of the page before.", "invalid_cursor", field="cursor")
+        ) from None

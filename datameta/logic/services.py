@@ -1,0 +1,190 @@
+"""Services: defined by site admins, executed by their users, once for each metadataset."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from datameta.authz import Actor, may_administer_site, may_execute_service
+from datameta.errors import ForbiddenError, Problem, ResourceNotModifiableError, ValidationError
+from datameta.identifiers import (
+    any_of,
+    find_by_id,
+    insert_with_site_ids,
+    matches_ids,
+    parse_uuid,
+    sent_identifier,
+    to_identifier,
+)
+from datameta.logic import claims, records
+from datameta.logic.claims import Claim
+from datameta.logic.definitions import list_definitions
+from datameta.logic.metadatasets import MetaDataSetRow, read_metadataset
+from datameta.logic.submissions import collect_files, match_files
+from datameta.models import (
+    SITE_SCOPE,
+    File,
+    FileReference,
+    MetaDataSet,
+    Service,
+    ServiceExecution,
+    ServiceUser,
+    User,
+)
+from datameta.settings import SiteIdFormat
+
+
+@dataclass(frozen=True)
+class ServiceView:
+    """A service and its users, each a row with ``uuid`` and ``site_id``."""
+
+    service: Service
+    users: Sequence[Row[Any]]
+
+
+def list_services(db: Session, actor: Actor) -> list[ServiceView]:
+    """Return every service by name.
+
+    Raises ``ForbiddenError``.
+    """
+    _refuse_strangers(actor)
+    return _view(db, db.scalars(select(Service).order_by(Service.name)).all())
+
+
+def list_identifiers(db: Session) -> dict[int, dict[str, str]]:
+    """Return the Identifiers of all services by row id."""
+    rows = db.execute(select(Service.id, Service.uuid, Service.site_id))
+    return {row.id: to_identifier(row) for row in rows}
+
+
+def create_service(db: Session, actor: Actor, *, name: str, site_id_format: SiteIdFormat) -> ServiceView:
+    """Add a service without users.
+
+    Raises ``ForbiddenError``, ``ValidationError`` for a name that is taken.
+    """
+    _refuse_strangers(actor)
+    _check_name(name)
+    try:
+        [service] = insert_with_site_ids(db, Service, site_id_format, [{"name": name}])
+    except IntegrityError:
+        raise ValidationError(_duplicate_name()) from None
+    return ServiceView(service, [])
+
+
+def update_service(
+    db: Session, actor: Actor, *, service_id: str, name: str | None, user_ids: Sequence[str] | None
+) -> ServiceView:
+    """Change the name, the users, or both; None leaves a thing as it is.
+
+    Raises ``ForbiddenError``, ``NotFoundError``, ``ValidationError`` naming each unknown user.
+    """
+    _refuse_strangers(actor)
+    service = find_by_id(db, Service, service_id, lock=True)
+    users: Sequence[User] = []
+    if user_ids:
+        users = db.scalars(select(User).where(matches_ids(User, user_ids))).all()
+        known = {str(user.uuid) for user in users} | {user.site_id for user in users}
+        unknown = [text for text in dict.fromkeys(user_ids) if str(parse_uuid(text) or text) not in known]
+        if unknown:
+            raise ValidationError(
+                Problem("There is no user with this id.", "not_found", field="userIds", entity=sent_identifier(text))
+                for text in unknown
+            )
+    if name is not None:
+        _check_name(name)
+        try:
+            db.execute(update(Service).where(Service.id == service.id).values(name=name))
+        except IntegrityError:
+            raise ValidationError(_duplicate_name()) from None
+    if user_ids is not None:
+        db.execute(delete(ServiceUser).where(ServiceUser.service_id == service.id))
+        if users:
+            db.execute(insert(ServiceUser), [{"service_id": service.id, "user_id": user.id} for user in users])
+    db.refresh(service)
+    return _view(db, [service])[0]
+
+
+def execute_service(
+    db: Session, actor: Actor, *, service_id: str, metadataset_id: str, record: dict[str, Any], file_ids: Sequence[str]
+) -> MetaDataSetRow:
+    """Store what a service answers for a submitted set.
+
+    Raises ``NotFoundError``, ``ForbiddenError``, ``ResourceNotModifiableError`` for a second answer,
+    ``ValidationError`` with everything that is wrong with the record and the files.
+    """
+    service = find_by_id(db, Service, service_id)
+    metadataset = find_by_id(db, MetaDataSet, metadataset_id)
+    if not may_execute_service(actor, service.id):
+        raise ForbiddenError("Only users of the service may answer for it.", code="not_a_service_user")
+    if metadataset.submission_id is None:
+        raise ForbiddenError("The metadataset is not submitted.", code="not_submitted")
+    definitions = list_definitions(db, lock="share")
+    fields = [metadatum for metadatum in definitions if metadatum.service_id == service.id]
+    stored, problems = records.check_sent_record(definitions, record, service_id=service.id)
+    files = collect_files(db, actor, file_ids, problems)
+    named = [(metadataset, metadatum, stored.get(str(metadatum.id))) for metadatum in fields if metadatum.is_file]
+    references, file_problems = match_files(files, named)
+    problems.extend(file_problems)
+    row = {"service_id": service.id, "metadataset_id": metadataset.id, "user_id": actor.id, "record": stored}
+    execution_id = db.scalar(
+        upsert(ServiceExecution).values(row).on_conflict_do_nothing().returning(ServiceExecution.id)
+    )
+    if execution_id is None:
+        message = "The service has answered for this metadataset already."
+        raise ResourceNotModifiableError(Problem(message, "not_modifiable", entity=to_identifier(metadataset)))
+    wanted = [
+        Claim(metadatum.id, scope, value, metadataset.id)
+        for metadatum in fields
+        for scope, is_unique in (
+            (SITE_SCOPE, metadatum.is_site_unique),
+            (metadataset.submission_id, metadatum.is_submission_unique),
+        )
+        if is_unique and (value := stored.get(str(metadatum.id))) is not None and claims.is_claimable(value)
+    ]
+    names = {metadatum.id: metadatum.name for metadatum in fields}
+    for claim in claims.insert_claims(db, wanted):
+        place, code = (
+            ("site", "not_unique_in_site") if claim.scope == SITE_SCOPE else ("submission", "not_unique_in_submission")
+        )
+        message = f"Another metadataset of the {place} holds this value already."
+        problems.append(Problem(message, code, field=names[claim.metadatum_id], entity=to_identifier(metadataset)))
+    if problems:
+        raise ValidationError(problems)
+    if files:
+        db.execute(
+            update(File).where(File.id == any_of([file.id for file in files])).values(service_execution_id=execution_id)
+        )
+    if references:
+        db.execute(insert(FileReference), references)
+    return read_metadataset(db, metadataset.id)
+
+
+def _refuse_strangers(actor: Actor) -> None:
+    if not may_administer_site(actor):
+        raise ForbiddenError
+
+
+def _check_name(name: str) -> None:
+    if not name.strip():
+        raise ValidationError(Problem("A service needs a name.", "mandatory_missing", field="name"))
+
+
+def _duplicate_name() -> Problem:
+    return Problem("There is a service with this name already.", "duplicate_name", field="name")
+
+
+def _view(db: Session, services: Sequence[Service]) -> list[ServiceView]:
+    query = (
+        select(ServiceUser.service_id, User.uuid, User.site_id)
+        .join(User, User.id == ServiceUser.user_id)
+        .where(ServiceUser.service_id.in_([service.id for service in services]))
+        .order_by(User.id)
+    )
+    users: dict[int, list[Any]] = {service.id: [] for service in services}
+    for row in db.execute(query):
+        users[row.service_id].append(row)
+    return [ServiceView(service, users[service.id]) for service in services]

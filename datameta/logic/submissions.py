@@ -1,0 +1,351 @@
+"""Submissions: staged sets and confirmed files go out together, whole or not at all.
+
+One function checks, for the trial and for the act alike, and reports everything at once. What no
+check can promise, that a value is unique under concurrency, the claims decide inside the
+submitting transaction.
+"""
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Row, insert, select, update
+from sqlalchemy.orm import Session
+
+from datameta.authz import Actor, may_view_group_submissions
+from datameta.errors import ForbiddenError, Problem, ValidationError
+from datameta.identifiers import (
+    any_of,
+    find_by_id,
+    insert_with_site_ids,
+    matches_ids,
+    parse_uuid,
+    sent_identifier,
+    to_identifier,
+)
+from datameta.logic import claims, records
+from datameta.logic.claims import Claim
+from datameta.logic.definitions import list_definitions
+from datameta.logic.files import EXISTING, is_bound
+from datameta.logic.records import StoredRecord
+from datameta.models import (
+    SITE_SCOPE,
+    File,
+    FileReference,
+    FileState,
+    Group,
+    MetaDataSet,
+    MetaDatum,
+    Submission,
+)
+from datameta.settings import SiteIdFormat
+
+MAX_LABEL_LENGTH = 100
+
+
+@dataclass
+class Bundle:
+    """Everything a submission consists of, as the check found it."""
+
+    metadatasets: list[MetaDataSet] = field(default_factory=list)
+    files: list[File] = field(default_factory=list)
+    values: dict[int, StoredRecord] = field(default_factory=dict)
+    references: list[dict[str, int]] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A submission with its content, each an entity or row with ``uuid`` and ``site_id``."""
+
+    submission: Submission
+    metadatasets: Sequence[Any]
+    files: Sequence[Any]
+
+
+def prevalidate_submission(
+    db: Session, actor: Actor, *, metadataset_ids: Sequence[str], file_ids: Sequence[str], label: str | None
+) -> None:
+    """Check a submission without making it.
+
+    Raises ``ValidationError`` with every problem.
+    """
+    bundle = check_submission(db, actor, metadataset_ids=metadataset_ids, file_ids=file_ids, label=label)
+    if bundle.problems:
+        raise ValidationError(bundle.problems)
+
+
+def create_submission(
+    db: Session,
+    actor: Actor,
+    *,
+    metadataset_ids: Sequence[str],
+    file_ids: Sequence[str],
+    label: str | None,
+    site_id_format: SiteIdFormat,
+) -> Submitted:
+    """Submit staged sets and confirmed files.
+
+    Raises ``ValidationError`` with every problem.
+    """
+    bundle = check_submission(db, actor, metadataset_ids=metadataset_ids, file_ids=file_ids, label=label, lock=True)
+    if bundle.problems:
+        raise ValidationError(bundle.problems)
+    row = {"label": label or None, "user_id": actor.id, "group_id": actor.group_id}
+    [submission] = insert_with_site_ids(db, Submission, site_id_format, [row])
+    refused = claims.insert_claims(db, bundle.claims)
+    if refused:
+        raise ValidationError(_site_problems(refused, bundle, list_definitions(db)))
+    if bundle.references:
+        db.execute(insert(FileReference), bundle.references)
+    rewritten = [
+        {"id": metadataset.id, "record": bundle.values[metadataset.id]}
+        for metadataset in bundle.metadatasets
+        if bundle.values[metadataset.id] != metadataset.record
+    ]
+    if rewritten:
+        db.execute(update(MetaDataSet), rewritten)
+    for model, rows in ((MetaDataSet, bundle.metadatasets), (File, bundle.files)):
+        if rows:
+            statement = update(model).where(model.id == any_of([row.id for row in rows]))
+            db.execute(statement.values(submission_id=submission.id).execution_options(synchronize_session=False))
+    return Submitted(submission, bundle.metadatasets, bundle.files)
+
+
+def check_submission(
+    db: Session,
+    actor: Actor,
+    *,
+    metadataset_ids: Sequence[str],
+    file_ids: Sequence[str],
+    label: str | None,
+    lock: bool = False,
+) -> Bundle:
+    """Find what the ids stand for and everything that speaks against submitting it.
+
+    With ``lock`` the definitions, sets and files stay as they were checked until the transaction ends.
+    """
+    bundle = Bundle()
+    if label is not None and len(label) > MAX_LABEL_LENGTH:
+        bundle.problems.append(
+            Problem(f"A label has at most {MAX_LABEL_LENGTH} characters.", "too_long", field="label")
+        )
+    if not metadataset_ids and not file_ids:
+        bundle.problems.append(Problem("A submission holds at least one metadataset or file.", "empty_submission"))
+    definitions = list_definitions(db, lock="share" if lock else None)
+    bundle.metadatasets = _collect(db, actor, MetaDataSet, metadataset_ids, "metadatasetIds", bundle.problems, lock)
+    bundle.files = _collect(db, actor, File, file_ids, "fileIds", bundle.problems, lock)
+    for metadataset in bundle.metadatasets:
+        current, problems = records.check_stored_record(
+            definitions, metadataset.record, entity=to_identifier(metadataset)
+        )
+        bundle.values[metadataset.id] = current
+        bundle.problems.extend(problems)
+    fields = [metadatum for metadatum in definitions if metadatum.service_id is None]
+    named = [
+        (metadataset, metadatum, bundle.values[metadataset.id].get(str(metadatum.id)))
+        for metadatum in fields
+        if metadatum.is_file
+        for metadataset in bundle.metadatasets
+    ]
+    bundle.references, problems = match_files(bundle.files, named)
+    bundle.problems.extend(problems)
+    _check_unique_in_submission(bundle, fields)
+    bundle.claims = [
+        Claim(metadatum.id, SITE_SCOPE, value, metadataset.id)
+        for metadatum in fields
+        if metadatum.is_site_unique
+        for metadataset in bundle.metadatasets
+        if claims.is_claimable(value := bundle.values[metadataset.id].get(str(metadatum.id))) and value is not None
+    ]
+    bundle.problems.extend(_site_problems(claims.find_taken(db, bundle.claims), bundle, definitions))
+    return bundle
+
+
+def match_files(
+    files: Sequence[File], named: Iterable[tuple[Any, MetaDatum, str | None]]
+) -> tuple[list[dict[str, int]], list[Problem]]:
+    """Match files with the fields that name them, one to one.
+
+    ``named`` holds a set, a file field and the name in it (None or empty: no file). Returns the rows
+    of ``FileReference`` and every problem.
+    """
+    problems: list[Problem] = []
+    by_name: dict[str, list[File]] = defaultdict(list)
+    for file in files:
+        by_name[_file_key(file.name)].append(file)
+    for same in by_name.values():
+        if len(same) > 1:
+            problems.extend(
+                Problem(
+                    f"Several of the files are named {file.name}.",
+                    "duplicate_file_name",
+                    field="fileIds",
+                    entity=to_identifier(file),
+                )
+                for file in same
+            )
+    references: dict[str, list[tuple[Any, MetaDatum, str]]] = defaultdict(list)
+    for metadataset, metadatum, name in named:
+        if name:
+            references[_file_key(name)].append((metadataset, metadatum, name))
+    matched = []
+    for key, places in references.items():
+        for metadataset, metadatum, name in places:
+            if len(places) > 1:
+                problems.append(
+                    Problem(
+                        f"The file {name} is named more than once.",
+                        "duplicate_file_reference",
+                        field=metadatum.name,
+                        entity=to_identifier(metadataset),
+                    )
+                )
+            if key not in by_name:
+                problems.append(
+                    Problem(
+                        f"There is no file named {name} in the submission.",
+                        "file_missing",
+                        field=metadatum.name,
+                        entity=to_identifier(metadataset),
+                    )
+                )
+            elif len(places) == 1:
+                matched.append(
+                    {"metadataset_id": metadataset.id, "metadatum_id": metadatum.id, "file_id": by_name[key][0].id}
+                )
+    for key, same in by_name.items():
+        if key not in references:
+            problems.extend(
+                Problem(
+                    f"No metadataset of the submission names the file {file.name}.",
+                    "file_not_referenced",
+                    field="fileIds",
+                    entity=to_identifier(file),
+                )
+                for file in same
+            )
+    return matched, problems
+
+
+def collect_files(db: Session, actor: Actor, file_ids: Sequence[str], problems: list[Problem]) -> list[File]:
+    """Lock and return the actor's confirmed, unbound files with these ids; add what is wrong to ``problems``."""
+    return _collect(db, actor, File, file_ids, "fileIds", problems, True)
+
+
+def list_group_submissions(db: Session, actor: Actor, *, group_id: str) -> list[Submitted]:
+    """Return every submission of a group, oldest first, with its sets and files.
+
+    Raises ``NotFoundError``, ``ForbiddenError``.
+    """
+    group = find_by_id(db, Group, group_id)
+    if not may_view_group_submissions(actor, group.id):
+        raise ForbiddenError
+    query = select(Submission).where(Submission.group_id == group.id).order_by(Submission.submitted_at, Submission.id)
+    submissions = db.scalars(query).all()
+    members = {model: _members(db, model, group.id) for model in (MetaDataSet, File)}
+    return [
+        Submitted(submission, members[MetaDataSet][submission.id], members[File][submission.id])
+        for submission in submissions
+    ]
+
+
+def _members(db: Session, model: type[Any], group_id: int) -> dict[int, list[Row[Any]]]:
+    query = (
+        select(model.submission_id, model.uuid, model.site_id)
+        .join(Submission, Submission.id == model.submission_id)
+        .where(Submission.group_id == group_id)
+        .order_by(model.id)
+    )
+    found = defaultdict(list)
+    for row in db.execute(query):
+        found[row.submission_id].append(row)
+    return found
+
+
+def _collect(
+    db: Session,
+    actor: Actor,
+    model: type[Any],
+    ids: Sequence[str],
+    name: str,
+    problems: list[Problem],
+    lock: bool,
+) -> list[Any]:
+    """Return the actor's own rows with these ids in the order given, each once, and note the rest as problems."""
+    if not ids:
+        return []
+    query = select(model).where(matches_ids(model, ids), model.user_id == actor.id).order_by(model.id)
+    if model is File:
+        query = query.where(File.state.in_(EXISTING))
+    if lock:
+        query = query.with_for_update().execution_options(populate_existing=True)
+    rows = db.scalars(query).all()
+    by_id = {str(row.uuid): row for row in rows} | {row.site_id: row for row in rows}
+    found: dict[int, Any] = {}
+    for text in dict.fromkeys(ids):
+        row = by_id.get(str(parse_uuid(text) or text))
+        if row is None:
+            problem = Problem("You have nothing with this id.", "not_found", field=name, entity=sent_identifier(text))
+            problems.append(problem)
+        elif row.id not in found:
+            found[row.id] = row
+            problem_of_row = _check_row(row, name)
+            if problem_of_row is not None:
+                problems.append(problem_of_row)
+    return list(found.values())
+
+
+def _check_row(row: Any, name: str) -> Problem | None:
+    entity = to_identifier(row)
+    if isinstance(row, File):
+        if is_bound(row):
+            return Problem("This file has been submitted already.", "already_submitted", field=name, entity=entity)
+        if row.state != FileState.CONFIRMED:
+            return Problem("This file is not confirmed yet.", "not_confirmed", field=name, entity=entity)
+    elif row.submission_id is not None:
+        return Problem("This metadataset has been submitted already.", "already_submitted", field=name, entity=entity)
+    return None
+
+
+def _check_unique_in_submission(bundle: Bundle, fields: Iterable[MetaDatum]) -> None:
+    for metadatum in fields:
+        if not (metadatum.is_submission_unique or metadatum.is_site_unique):
+            continue
+        holders: dict[str, list[MetaDataSet]] = defaultdict(list)
+        for metadataset in bundle.metadatasets:
+            value = bundle.values[metadataset.id].get(str(metadatum.id))
+            if value is not None and claims.is_claimable(value):
+                holders[records.normalise_value(value)].append(metadataset)
+        for same in holders.values():
+            if len(same) > 1:
+                bundle.problems.extend(
+                    Problem(
+                        "This value occurs more than once in the submission.",
+                        "not_unique_in_submission",
+                        field=metadatum.name,
+                        entity=to_identifier(metadataset),
+                    )
+                    for metadataset in same
+                )
+
+
+def _site_problems(refused: Iterable[Claim], bundle: Bundle, definitions: Iterable[MetaDatum]) -> list[Problem]:
+    names = {metadatum.id: metadatum.name for metadatum in definitions}
+    entities = {metadataset.id: metadataset for metadataset in bundle.metadatasets}
+    return [
+        Problem(
+            "Another submission of this site holds this value already.",
+            "not_unique_in_site",
+            field=names[claim.metadatum_id],
+            entity=to_identifier(entities[claim.metadataset_id]),
+        )
+        for claim in refused
+    ]
+
+
+def _file_key(name: str) -> str:
+    return unicodedata.normalize("NFC", name)

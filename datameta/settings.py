@@ -1,0 +1,171 @@
+"""The portal's settings: read once, from an ini file and ``DATAMETA_*`` variables, and refused if wrong.
+
+A setting ``datameta.base_url`` in the ini is ``DATAMETA_BASE_URL`` in the environment; the
+environment wins. A wrong value stops the start with a sentence that names the setting.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+IDENTIFIER_ENTITIES = ("users", "groups", "submissions", "metadatasets", "files", "services")
+
+
+class SettingsError(ValueError):
+    """A setting is wrong; the message names it and says what is expected."""
+
+
+@dataclass(frozen=True)
+class SiteIdFormat:
+    """How site ids of one entity look: a prefix and a number of random digits."""
+
+    prefix: str
+    digits: int
+
+
+def _integer(low: int, high: int) -> Any:
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise ValueError("a whole number") from None
+        if not low <= number <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return number
+
+    return parse
+
+
+def _one_of(*words: str) -> Any:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError("one of " + ", ".join(repr(word) for word in words))
+        return text
+
+    return parse
+
+
+def _boolean(text: str) -> bool:
+    word = text.lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("'true' or 'false'")
+
+
+def _url(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", text):
+        raise ValueError("an address such as https://data.example.org")
+    return text.rstrip("/")
+
+
+def _optional_url(text: str) -> str:
+    return _url(text) if text else ""
+
+
+def _database_url(text: str) -> str:
+    if not text:
+        return ""
+    if not re.match(r"postgres(ql)?(\+psycopg)?://", text):
+        raise ValueError("an address such as postgresql://user:password@host/database; DataMeta needs PostgreSQL")
+    return re.sub(r"^postgres(ql)?(\+psycopg)?://", "postgresql+psycopg://", text)
+
+
+def _site_id(text: str) -> SiteIdFormat:
+    match = re.fullmatch(r"([A-Za-z][A-Za-z0-9_-]{0,19}?):(\d{1,2})", text)
+    if not match or not 4 <= int(match[2]) <= 18:
+        raise ValueError("a prefix and 4 to 18 digits, such as DMU-:8")
+    return SiteIdFormat(match[1], int(match[2]))
+
+
+def _setting(default: Any, doc: str, parse: Any = str, *, secret: bool = False) -> Any:
+    return field(default=default, metadata={"doc": doc, "parse": parse, "secret": secret})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything an installation can choose. ``metadata["doc"]`` of each field is its documentation."""
+
+    home: Path = _setting(Path("var"), "Folder of the embedded database and of local storage.", Path)
+    base_url: str = _setting("http://127.0.0.1:8080", "Public address of the portal; every link is made from it.", _url)
+    database_url: str = _setting(
+        "",
+        "PostgreSQL address. Empty: the portal runs its own PostgreSQL in HOME/postgres.",
+        _database_url,
+        secret=True,
+    )
+    database_pool: int = _setting(10, "Database connections each process keeps.", _integer(1, 200))
+    storage: str = _setting("local", "Where bytes are kept: 'local' (HOME/storage) or 's3'.", _one_of("local", "s3"))
+    upload_mode: str = _setting(
+        "auto",
+        "'presigned' (clients send to the store), 'gateway' (through the portal), 'auto' (presigned with s3).",
+        _one_of("auto", "presigned", "gateway"),
+    )
+    upload_hours: int = _setting(20, "Hours an announced upload stays open.", _integer(1, 168))
+    upload_max_bytes: int = _setting(
+        5 * 1024**3, "Largest file in bytes through the portal, or in one presigned upload.", _integer(1, 5 * 1024**3)
+    )
+    body_max_bytes: int = _setting(16 * 1024**2, "Largest JSON request in bytes.", _integer(1024, 1024**3))
+    s3_endpoint: str = _setting(
+        "", "S3 address as the portal reaches it. Empty: AWS.", lambda text: text and _url(text)
+    )
+    s3_public_endpoint: str = _setting(
+        "", "S3 address as clients reach it. Empty: the same as s3_endpoint.", lambda text: text and _url(text)
+    )
+    s3_region: str = _setting("us-east-1", "S3 region.")
+    s3_bucket: str = _setting("", "S3 bucket; it must exist.")
+    s3_path_style: bool = _setting(
+        True, "Address the bucket in the path (most own stores) or in the host name (AWS).", _boolean
+    )
+    api_key_max_days: int = _setting(365, "Longest life of an API key, in days.", _integer(1, 3650))
+    bcrypt_cost: int = _setting(12, "Cost of a password hash; each step doubles the time.", _integer(4, 16))
+    id_users: SiteIdFormat = _setting(SiteIdFormat("DMU-", 8), "Site ids of users, as PREFIX:DIGITS.", _site_id)
+    id_groups: SiteIdFormat = _setting(SiteIdFormat("DMG-", 8), "Site ids of groups.", _site_id)
+    id_submissions: SiteIdFormat = _setting(SiteIdFormat("DMS-", 8), "Site ids of submissions.", _site_id)
+    id_metadatasets: SiteIdFormat = _setting(SiteIdFormat("DMR-", 8), "Site ids of metadatasets.", _site_id)
+    id_files: SiteIdFormat = _setting(SiteIdFormat("DMF-", 8), "Site ids of files.", _site_id)
+    id_services: SiteIdFormat = _setting(SiteIdFormat("DMP-", 8), "Site ids of services.", _site_id)
+
+    @property
+    def upload_is_direct(self) -> bool:
+        """Say whether clients send bytes straight to the store."""
+        return self.upload_mode == "presigned" or (self.upload_mode == "auto" and self.storage == "s3")
+
+
+def read_settings(ini: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from an ini section and the environment.
+
+    Raises ``SettingsError`` for a value that does not parse, an unknown ``datameta.*`` key, or
+    settings that contradict each other. Unknown ``DATAMETA_*`` variables are left alone: the
+    published client uses some of its own.
+    """
+    ini = ini or {}
+    environ = os.environ if environ is None else environ
+    known = {setting.name: setting for setting in fields(Settings)}
+    for key in ini:
+        if key.startswith("datameta.") and key.removeprefix("datameta.") not in known:
+            raise SettingsError(f"There is no setting {key!r}. The settings are: {', '.join(known)}.")
+    values: dict[str, Any] = {}
+    for name, setting in known.items():
+        source = f"DATAMETA_{name.upper()}"
+        text = environ.get(source)
+        if text is None:
+            source = f"datameta.{name}"
+            text = ini.get(source)
+        if text is None:
+            continue
+        try:
+            values[name] = setting.metadata["parse"](text.strip())
+        except ValueError as error:
+            shown = "" if setting.metadata["secret"] else f", not {text.strip()!r}"
+            raise SettingsError(f"{source} must be {error}{shown}.") from None
+    settings = Settings(**values)
+    if settings.storage == "s3" and not settings.s3_bucket:
+        raise SettingsError("datameta.s3_bucket is missing: storage 's3' needs the name of a bucket.")
+    if settings.storage == "local" and settings.upload_mode == "presigned":
+        raise SettingsError("datameta.upload_mode 'presigned' needs storage 's3'; local storage is 'gateway'.")
+    return settings

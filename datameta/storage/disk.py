@@ -1,0 +1,50 @@
+"""Writing a stream to a disk that may be full or broken.
+
+The rule this module guards: a failing disk is the portal's trouble (``StorageUnavailableError``),
+a failing sender is the sender's; an error raised by the stream itself passes through unchanged.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from datameta.storage.base import StorageUnavailableError
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turn an error of the disk into ``StorageUnavailableError``; a missing file stays what it is."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        logger.error("The disk refuses: %s", error.strerror)
+        raise StorageUnavailableError(error.strerror) from error
+
+
+def open_spool(folder: Path) -> FileIO:
+    """Open an unbuffered file without a name, on the disk of ``folder``.
+
+    The system's temporary folder is often kept in memory, and so no place for a large upload.
+    """
+    with disk_errors():
+        folder.mkdir(parents=True, exist_ok=True)
+        return TemporaryFile(dir=folder, buffering=0)
+
+
+def write_chunks(chunks: Iterable[bytes], file: FileIO, *digests: "hashlib._Hash") -> None:
+    """Write ``chunks`` to an unbuffered file and feed them to every digest."""
+    for chunk in chunks:
+        for digest in digests:
+            digest.update(chunk)
+        rest = memoryview(chunk)
+        while rest:
+            with disk_errors():
+                rest = rest[file.write(rest) :]

