@@ -13,7 +13,7 @@ setup(
     packages=find_packages(include=["datameta", "datameta.*"]),
     package_data={
         # Both are links to the top of the repository, and files in the wheel.
-        "datameta": ["alembic/env.py", "alembic/script.py.mako", "alembic/versions/*.py"],
+        "datameta": ["walkthrough.sh", "alembic/env.py", "alembic/script.py.mako", "alembic/versions/*.py"],
         "datameta.api": ["openapi.yaml"],
     },
     entry_points={

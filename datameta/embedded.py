@@ -170,7 +170,7 @@ class _Cluster:
         if len(name) + len(f"/.s.PGSQL.{PORT}") <= SOCKET_PATH_BYTES and b"," not in name:
             return self.data
         # Not $TMPDIR: every process has to find the same folder.
-        return Path("/tmp", f"{NAME}-{hashlib.sha256(b'%s %d' % (name, self.account[0])).hexdigest()[:16]}")
+        return Path("/tmp", f"{NAME}-{hashlib.sha256(b'%s %d' % (name, self.account[0])).hexdigest()[:16]}")  # noqa: S108
 
     def check_socket_folder(self) -> None:
         """Make sure that nobody but the server's account can put a socket there."""
@@ -234,6 +234,8 @@ class _Cluster:
         ) as connection:
             if durable and connection.execute("SHOW fsync").fetchone() == ("off",):
                 raise EmbeddedPostgresError(f"PostgreSQL in {self.data} runs without durability, for tests. Stop it.")
+            # The server goes on making the database when its client was killed; this waits for it.
+            connection.execute("SELECT pg_advisory_lock(0)")
             if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [NAME]).fetchall():
                 connection.execute(f"CREATE DATABASE {NAME}")
         url = sqlalchemy.URL.create(

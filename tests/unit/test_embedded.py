@@ -326,7 +326,7 @@ def test_root_is_told_when_the_server_cannot_reach_the_folder(
     else:
         os.chown(home, 12345, 12345)
     with (
-        pytest.raises(EmbeddedPostgresError, match="may not enter .* Run the portal as an ordinary user"),
+        pytest.raises(EmbeddedPostgresError, match=r"may not enter .* Run the portal as an ordinary user"),
         running(home),
     ):
         pass

@@ -318,7 +318,9 @@ def test_all_workers_serve_and_a_killed_one_is_replaced(start: Callable[..., Por
 def test_stop_lets_a_running_request_finish(portal: Portal, number: signal.Signals) -> None:
     with portal.connect() as idle, portal.connect() as connection:
         idle.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        assert idle.recv(10_000)
+        answer = http.client.HTTPResponse(idle)
+        answer.begin()
+        assert read_answer(answer)[0] == 200
         connection.sendall(b"GET /wait HTTP/1.1\r\n\r\n")
         poll((portal.home / "running").exists)
         portal.process.send_signal(number)
@@ -344,7 +346,7 @@ def test_second_signal_kills(portal: Portal) -> None:
         portal.await_log("stopping;")
         portal.process.send_signal(signal.SIGTERM)
         assert portal.process.wait(DEADLINE_SECONDS) == 1
-        assert "cut off" not in portal.log
+        assert "killing the workers" in portal.log
 
 
 def test_request_that_outlasts_the_grace_is_cut_off(portal: Portal) -> None:
@@ -509,6 +511,29 @@ def test_client_that_stops_reading_frees_its_thread(
     monkeypatch.setattr(server_module, "IDLE_SECONDS", -1)
     clean_up()
     assert closed.wait(DEADLINE_SECONDS)
+
+
+def test_connection_just_accepted_may_send_its_first_request_to_a_worker_that_stops(
+    run_app: Callable[..., tuple[Server, socket.socket]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "FIRST_REQUEST_SECONDS", DEADLINE_SECONDS)
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"()"]
+
+    server, client = run_app(app)
+    (channel,) = poll(lambda: list(server.active_channels.values()))
+    server.stopping = True
+    server.pull_trigger()
+    poll(lambda: not server.accepting)
+    assert not channel.is_idle()
+    client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    answer = http.client.HTTPResponse(client)
+    answer.begin()
+    assert answer.headers["Connection"] == "close"
+    assert read_answer(answer) == (200, ())
+    poll(lambda: not server.active_channels)
 
 
 def test_refused_client_that_goes_on_sending_is_dropped_in_the_end(

@@ -1,0 +1,414 @@
+"""The S3 store: what the store itself must enforce, and what happens when it does not answer.
+
+Tests with ``real`` run against a Ceph gateway: moto checks neither signatures nor ``Content-MD5``.
+"""
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from email.utils import format_datetime
+from itertools import product
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import urllib3
+from botocore.awsrequest import AWSResponse, HeadersDict
+from botocore.exceptions import ParamValidationError
+
+from datameta.clock import utc_now
+from datameta.storage import (
+    Finding,
+    NoDataError,
+    PresignedRequest,
+    Storage,
+    StorageUnavailableError,
+    UploadGoneError,
+    open_storage,
+)
+from datameta.storage.s3 import S3Storage, _check_clock
+from tests.storage.backends import (
+    Backend,
+    RefusedError,
+    Upload,
+    digest,
+    make_s3,
+    new_key,
+    s3_settings,
+    send_request,
+    set_credentials,
+)
+
+RIGHT, OTHER = b"right content", b"other content"
+MD5, SHA256 = digest("md5", RIGHT), digest("sha256", RIGHT)
+UPLOAD = "2~abcdefghijklmnop"
+MD5_OF_PROBE = digest("md5", b"probe")
+
+USES: dict[str, Callable[[Storage, str], object]] = {
+    "CreateMultipartUpload": lambda storage, key: storage.begin_upload(key, MD5),
+    "UploadPart": lambda storage, key: storage.write(key, UPLOAD, [RIGHT]),
+    "PutObject": lambda storage, key: storage.write(key, "put", [RIGHT]),
+    "CompleteMultipartUpload": lambda storage, key: storage.complete(key, UPLOAD, MD5),
+    "CopyObject": lambda storage, key: storage.complete(key, "put", SHA256),
+    "AbortMultipartUpload": lambda storage, key: storage.abort(key, UPLOAD),
+    "DeleteObject": lambda storage, key: storage.delete(key),
+    "HeadObject": lambda storage, key: storage.size(key),
+    "GetObject": lambda storage, key: storage.read(key),
+    "ListMultipartUploads": lambda storage, key: list(storage.list_uploads()),
+    "ListObjectsV2": lambda storage, key: list(storage.list_objects()),
+}
+
+
+def s3(backend: Backend) -> S3Storage:
+    assert isinstance(backend.storage, S3Storage)
+    return backend.storage
+
+
+def request_of(upload: Upload) -> PresignedRequest:
+    assert upload.request is not None
+    return upload.request
+
+
+@contextmanager
+def refused(storage: S3Storage, *operations: str, status: int = 403, code: str = "AccessDenied") -> Iterator[None]:
+    """Answer these operations in place of the store."""
+
+    class Body:
+        def stream(self, **_: object) -> Iterator[bytes]:
+            yield f"<Error><Code>{code}</Code><Message>of the store</Message></Error>".encode()
+
+    def answer(request: Any, **_: object) -> Any:
+        return AWSResponse(request.url, status, HeadersDict(), Body())
+
+    clients = (storage._client, storage._patient)
+    for client, operation in product(clients, operations):
+        client.meta.events.register(f"before-send.s3.{operation}", answer, unique_id=operation)
+    try:
+        yield
+    finally:
+        for client, operation in product(clients, operations):
+            client.meta.events.unregister(f"before-send.s3.{operation}", unique_id=operation)
+
+
+@contextmanager
+def counted_calls(storage: S3Storage) -> Iterator[list[str]]:
+    calls: list[str] = []
+
+    def count(model: Any, **_: object) -> None:
+        calls.append(model.name)
+
+    storage._client.meta.events.register("before-call.s3", count, unique_id="count")
+    try:
+        yield calls
+    finally:
+        storage._client.meta.events.unregister("before-call.s3", unique_id="count")
+
+
+def test_store_refuses_other_bytes(real: Backend) -> None:
+    upload = real.begin(MD5)
+    for data in (OTHER, b"", RIGHT + b"\0"):
+        with pytest.raises(RefusedError, match="BadDigest"):
+            upload.send(data)
+    with pytest.raises(NoDataError):
+        real.storage.complete(upload.key, upload.reference, MD5)
+
+
+def test_store_refuses_an_address_used_otherwise(real: Backend) -> None:
+    upload = real.begin(MD5)
+    request = request_of(upload)
+    other = real.presign(upload.key, upload.reference, digest("md5", OTHER))
+    assert other is not None
+    for attempt in (
+        PresignedRequest(request.url),
+        PresignedRequest(request.url, other.headers),
+        PresignedRequest(request.url.replace("partNumber=1", "partNumber=2"), request.headers),
+        PresignedRequest(request.url.replace(upload.key, new_key()), request.headers),
+    ):
+        with pytest.raises(RefusedError) as error:
+            send_request("PUT", attempt, RIGHT)
+        assert error.value.status == 403
+    with pytest.raises(RefusedError) as error:
+        send_request("GET", request)
+    assert error.value.status == 403
+
+
+def test_address_ends(real: Backend) -> None:
+    key = new_key()
+    reference = real.storage.begin_upload(key, MD5)
+    request = real.storage.presign_upload(key, reference, MD5, seconds=1)
+    deadline = time.monotonic() + 30
+    with pytest.raises(RefusedError) as error:
+        while time.monotonic() < deadline:
+            send_request("PUT", request, RIGHT)
+            time.sleep(0.1)
+    assert error.value.status == 403
+
+
+def test_transfer_cut_by_the_client_leaves_the_former_content(real: Backend) -> None:
+    for has_former, checksum in product((False, True), (MD5, SHA256)):
+        upload = real.begin(checksum)
+        if has_former:
+            upload.send(RIGHT)
+        url = urlsplit(request_of(upload).url)
+        with socket.create_connection((url.hostname, url.port)) as connection:
+            headers = "".join(f"{name}: {value}\r\n" for name, value in request_of(upload).headers.items())
+            head = f"PUT {url.path}?{url.query} HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: 13\r\n{headers}\r\n"
+            connection.sendall(head.encode() + OTHER[:7])
+        if has_former:
+            stored = real.storage.complete(upload.key, upload.reference, checksum)
+            assert real.read(stored.key) == RIGHT
+        else:
+            with pytest.raises(NoDataError):
+                real.storage.complete(upload.key, upload.reference, checksum)
+
+
+def test_completion_takes_at_most_three_calls(direct: Backend) -> None:
+    storage = s3(direct)
+    upload = direct.begin(MD5)
+    with counted_calls(storage) as calls, pytest.raises(NoDataError):
+        storage.complete(upload.key, upload.reference, MD5)
+    assert calls == ["CompleteMultipartUpload", "ListParts"]
+    upload.send(RIGHT)
+    with counted_calls(storage) as calls:
+        storage.complete(upload.key, upload.reference, MD5)
+    assert calls == ["CompleteMultipartUpload", "HeadObject"]
+    upload = direct.begin(MD5)
+    storage.abort(upload.key, upload.reference)
+    with counted_calls(storage) as calls, pytest.raises(UploadGoneError):
+        storage.complete(upload.key, upload.reference, MD5)
+    assert len(calls) <= 3
+
+
+def test_upload_that_the_store_no_longer_knows_is_proved_by_its_object(direct: Backend) -> None:
+    storage = s3(direct)
+    upload = direct.begin(MD5)
+    upload.send(RIGHT)
+    stored = storage.complete(upload.key, upload.reference, MD5)
+    with refused(storage, "CompleteMultipartUpload", status=404, code="NoSuchUpload"):
+        assert storage.complete(upload.key, upload.reference, MD5) == stored
+        with pytest.raises(UploadGoneError):
+            storage.complete(upload.key, upload.reference, digest("md5", OTHER))
+
+
+def test_object_overwritten_behind_our_back_is_not_confirmed(direct: Backend) -> None:
+    storage = s3(direct)
+    upload = direct.begin(MD5)
+    upload.send(RIGHT)
+    storage.complete(upload.key, upload.reference, MD5)
+    storage._client.put_object(Bucket=storage._bucket, Key=upload.key, Body=OTHER)
+    with pytest.raises(UploadGoneError):
+        storage.complete(upload.key, upload.reference, MD5)
+
+
+def test_refused_completion_of_an_open_upload_is_trouble_of_the_store(imitated: Backend) -> None:
+    upload = imitated.begin(MD5)
+    upload.send(RIGHT)
+    with refused(s3(imitated), "CompleteMultipartUpload"), pytest.raises(StorageUnavailableError):
+        imitated.storage.complete(upload.key, upload.reference, MD5)
+    with refused(s3(imitated), "CompleteMultipartUpload", "ListParts"), pytest.raises(StorageUnavailableError):
+        imitated.storage.complete(upload.key, upload.reference, MD5)
+    assert imitated.storage.complete(upload.key, upload.reference, MD5).size == len(RIGHT)
+
+
+def test_failed_verification_leaves_no_copy(direct: Backend) -> None:
+    storage = s3(direct)
+    upload = direct.begin(SHA256)
+    upload.send(RIGHT)
+    with refused(storage, "GetObject"), pytest.raises(StorageUnavailableError):
+        storage.complete(upload.key, upload.reference, SHA256)
+    assert list(storage.list_objects()) == []
+    # What cannot be deleted either is left to the sweeper, and the first error is the one reported.
+    with refused(storage, "GetObject", "DeleteObject"), pytest.raises(StorageUnavailableError, match="GetObject"):
+        storage.complete(upload.key, upload.reference, SHA256)
+    [(key, _)] = storage.list_objects()
+    storage.delete(key)
+    assert list(storage.list_objects()) == []
+
+
+def test_completed_staged_upload_forgets_the_type_its_sender_chose(direct: Backend) -> None:
+    upload = direct.begin(SHA256)
+    send_request("PUT", PresignedRequest(request_of(upload).url, {"Content-Type": "text/html"}), RIGHT)
+    key = direct.storage.complete(upload.key, upload.reference, SHA256).key
+    storage = s3(direct)
+    head = storage._client.head_object(Bucket=storage._bucket, Key=key)
+    assert head["ContentType"] == "application/octet-stream"
+
+
+def test_late_staged_bytes_are_listed_for_the_sweeper(direct: Backend) -> None:
+    upload = direct.begin(SHA256)
+    upload.send(RIGHT)
+    stored = direct.storage.complete(upload.key, upload.reference, SHA256)
+    direct.storage.abort(upload.key, upload.reference)
+    assert list(direct.storage.list_uploads()) == []
+    upload.send(OTHER)
+    [orphan] = direct.storage.list_uploads()
+    direct.storage.abort(orphan.key, orphan.upload)
+    assert list(direct.storage.list_uploads()) == []
+    assert direct.read(stored.key) == RIGHT
+
+
+def test_multipart_upload_does_not_serve_a_sha256(imitated: Backend) -> None:
+    upload = imitated.begin(MD5)
+    with pytest.raises(ValueError, match="begin another"):
+        imitated.storage.presign_upload(upload.key, upload.reference, SHA256, seconds=60)
+    with pytest.raises(ValueError, match="begin another"):
+        imitated.storage.complete(upload.key, upload.reference, SHA256)
+
+
+def test_staged_upload_serves_an_md5(direct: Backend) -> None:
+    upload = direct.begin(SHA256)
+    upload.send(RIGHT)
+    stored = direct.storage.complete(upload.key, upload.reference, MD5)
+    assert direct.read(stored.key) == RIGHT
+
+
+def test_lists_have_pages_and_leave_foreign_objects_alone(direct: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = s3(direct)
+    uploads = [direct.begin(checksum) for checksum in (MD5, MD5, MD5, SHA256, SHA256, SHA256)]
+    for upload in uploads:
+        upload.send(RIGHT)
+    stored = [storage.complete(each.key, each.reference, MD5 if n < 3 else SHA256) for n, each in enumerate(uploads)]
+    started = [direct.begin(MD5) for _ in range(3)]
+    for key in ("files/notes.txt", "staged/notes.txt", "notes.txt"):
+        storage._client.put_object(Bucket=storage._bucket, Key=key, Body=OTHER)
+    storage._client.create_multipart_upload(Bucket=storage._bucket, Key="files/notes.txt")
+
+    def shorten(params: dict[str, Any], model: Any, **_: object) -> None:
+        params["query_string"]["max-uploads" if model.name == "ListMultipartUploads" else "max-keys"] = 2
+
+    storage._client.meta.events.register("before-call.s3.ListMultipartUploads", shorten)
+    storage._client.meta.events.register("before-call.s3.ListObjectsV2", shorten)
+    with counted_calls(storage) as calls:
+        assert {key for key, _ in storage.list_objects()} == {each.key for each in stored}
+        listed = {(each.key, each.upload) for each in storage.list_uploads()}
+    assert listed == {(each.key, each.reference) for each in started + uploads[3:]}
+    assert calls.count("ListObjectsV2") >= 6
+    assert calls.count("ListMultipartUploads") >= 2
+
+
+def test_clients_get_the_public_address(tmp_path: Path) -> None:
+    settings = s3_settings(
+        tmp_path, "http://127.0.0.1:9", s3_public_endpoint="https://s3.example.org", s3_path_style=False
+    )
+    storage = open_storage(settings)
+    requests = [
+        storage.presign_upload(new_key(), UPLOAD, MD5, seconds=60),
+        storage.presign_upload(new_key(), "put", SHA256, seconds=60),
+        storage.presign_download(new_key(), disposition="attachment", seconds=60),
+    ]
+    for request in requests:
+        assert request.url.startswith(f"https://{settings.s3_bucket}.s3.example.org/")
+    assert "X-Amz-SignedHeaders=content-md5%3Bhost" in requests[0].url
+    assert requests[0].headers == {"Content-MD5": "W4xYyRe8czut4oqRVvg3iQ=="}
+    assert requests[1].headers == requests[2].headers == {}
+
+
+@pytest.mark.parametrize("operation", USES)
+def test_every_refusal_means_unavailable_and_is_logged_without_addresses(
+    imitated: Backend, operation: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    operations = {operation, "ListParts"}
+    with refused(s3(imitated), *operations), pytest.raises(StorageUnavailableError):
+        USES[operation](imitated.storage, new_key())
+    assert "AccessDenied" in caplog.text
+    assert "http" not in caplog.messages[-1]
+
+
+def test_store_that_does_not_answer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as closed:
+        # Bound and not listening: nobody else can answer here.
+        closed.bind(("127.0.0.1", 0))
+        storage = open_storage(s3_settings(tmp_path, f"http://127.0.0.1:{closed.getsockname()[1]}"))
+        assert isinstance(storage, S3Storage)
+        for use in USES.values():
+            with pytest.raises(StorageUnavailableError):
+                use(storage, new_key())
+        assert storage.check() == [Finding("the check ran to its end", False, "EndpointConnectionError")]
+    assert {record.levelno for record in caplog.records if record.name == "datameta.storage.s3"} == {logging.ERROR}
+    assert "files/" not in caplog.text
+
+
+def test_store_with_an_internal_error(imitated: Backend) -> None:
+    with refused(s3(imitated), "HeadObject", status=503, code="SlowDown"), pytest.raises(StorageUnavailableError):
+        imitated.storage.size(new_key())
+
+
+def test_missing_bucket(tmp_path: Path, moto: str) -> None:
+    storage = open_storage(s3_settings(tmp_path, moto))
+    for operation in ("CreateMultipartUpload", "PutObject", "CompleteMultipartUpload", "CopyObject", "GetObject"):
+        with pytest.raises(StorageUnavailableError, match="NoSuchBucket"):
+            USES[operation](storage, new_key())
+    assert [finding.ok for finding in storage.check()] == [False]
+
+
+def test_wrong_credentials(real: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint = s3(real)._client.meta.endpoint_url
+    set_credentials(monkeypatch, "rgwkey", "wrong")
+    with pytest.raises(StorageUnavailableError, match="SignatureDoesNotMatch"):
+        open_storage(s3_settings(tmp_path, endpoint)).begin_upload(new_key(), MD5)
+
+
+def test_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    storage = open_storage(s3_settings(tmp_path, "http://127.0.0.1:9"))
+    with pytest.raises(StorageUnavailableError, match="NoCredentialsError"):
+        storage.presign_download(new_key(), disposition="attachment", seconds=60)
+
+
+def test_nonsense_from_the_portal_is_its_own_error(imitated: Backend) -> None:
+    with pytest.raises(ParamValidationError):
+        imitated.storage.abort(new_key(), None)  # type: ignore[arg-type]
+
+
+def test_spool_is_on_the_disk_of_the_portal(imitated: Backend, tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file where the folder should be")
+    storage = open_storage(s3_settings(tmp_path / "home", "http://127.0.0.1:9"))
+    with pytest.raises(StorageUnavailableError):
+        storage.write(new_key(), UPLOAD, [RIGHT])
+
+
+def test_check_notes_a_public_address_it_does_not_reach(
+    tmp_path: Path, rgw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_credentials(monkeypatch, rgw.access_key, rgw.secret_key)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        public = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        storage = make_s3(s3_settings(tmp_path, rgw.endpoint, s3_public_endpoint=public))
+        findings = {finding.name: finding for finding in storage.check()}
+    assert findings["public address"].ok is None
+    assert all(finding.ok is not False for finding in findings.values())
+
+
+def test_check_finds_a_store_that_completes_what_was_not_announced(imitated: Backend) -> None:
+    storage = s3(imitated)
+    complete = storage.complete
+
+    def complete_anything(key: str, upload: str, checksum: str) -> Any:
+        return complete(key, upload, MD5_OF_PROBE)
+
+    storage.complete = complete_anything  # type: ignore[method-assign]
+    failed = {finding.name for finding in storage.check() if finding.ok is False}
+    assert "completion with another MD5 is refused" in failed
+
+
+def test_check_survives_a_failure_midway(imitated: Backend) -> None:
+    storage = s3(imitated)
+    with refused(storage, "HeadObject"):
+        findings = storage.check()
+    assert findings[-1] == Finding("the check ran to its end", False, "HeadObject: 403")
+    assert list(storage.list_objects()) == []
+
+
+@pytest.mark.parametrize(
+    ("difference", "ok"),
+    [(timedelta(0), True), (timedelta(minutes=2), None), (timedelta(minutes=-2), None), (timedelta(hours=1), False)],
+)
+def test_clocks_are_compared(difference: timedelta, ok: bool | None) -> None:
+    answer = urllib3.HTTPResponse(headers={"Date": format_datetime(utc_now() + difference, usegmt=True)})
+    assert _check_clock(answer).ok is ok
