@@ -4,8 +4,11 @@ moto is fast and checks neither signatures nor ``Content-MD5``; the Ceph gateway
 """
 
 import hashlib
+import os
 import uuid
+from copy import copy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -109,6 +112,13 @@ def make_s3(settings: Settings) -> S3Storage:
     return storage
 
 
+@cache
+def _open_once(endpoint: str, mode: str) -> S3Storage:
+    storage = open_storage(s3_settings(Path(os.devnull), endpoint, mode))
+    assert isinstance(storage, S3Storage)
+    return storage
+
+
 def make_backend(name: str, folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
     """Return an empty store: ``local``, or ``moto`` or ``rgw`` with ``-gateway`` or ``-presigned``."""
     store, _, mode = name.partition("-")
@@ -120,4 +130,9 @@ def make_backend(name: str, folder: Path, request: pytest.FixtureRequest, monkey
         gateway = request.getfixturevalue("rgw")
         endpoint = gateway.endpoint
         set_credentials(monkeypatch, gateway.access_key, gateway.secret_key)
-    return Backend(make_s3(s3_settings(folder, endpoint, mode)), store)
+    # Making clients takes half a second, so tests share those of a store, each with a bucket of its own.
+    storage = copy(_open_once(endpoint, mode))
+    storage._bucket = f"bucket-{uuid.uuid4()}"
+    storage._spool_folder = folder
+    storage._client.create_bucket(Bucket=storage._bucket)
+    return Backend(storage, store)

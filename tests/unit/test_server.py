@@ -160,7 +160,7 @@ def read_answer(response: http.client.HTTPResponse) -> tuple[int, Any]:
         return response.status, eval(body)
     assert response.headers["Content-Type"] == "application/json"
     assert response.headers["Content-Length"] == str(len(body))
-    assert response.headers["Connection"] == "close"
+    assert response.headers.get_all("Connection") == ["close"]
     assert response.headers["Server"] == "datameta"
     problems = json.loads(body)
     assert [set(problem) for problem in problems] == [{"exception", "error_code", "message"}]
@@ -363,6 +363,8 @@ def test_signals_to_a_worker_alone_change_nothing(portal: Portal) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         os.kill(pid, number)
     assert portal.pid() == pid
+    portal.process.send_signal(signal.SIGHUP)
+    portal.await_log("reloaded: 1 new workers")
 
 
 def test_workers_end_when_the_parent_is_killed(start: Callable[..., Portal]) -> None:

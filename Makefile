@@ -1,0 +1,50 @@
+# Everything there is to do with DataMeta. `make run` and `make test` set up what they need.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+
+.PHONY: run test check bench lock clean
+
+## run: serve a demo portal on http://127.0.0.1:8080
+run: $(VENV)/.installed
+	$(BIN)/datameta serve --demo
+
+## test: lint, types, and every test, with the coverage of the rules
+test: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+## bench: the figures of docs/performance.md
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m tests.bench
+
+## lock: renew the lock files from the floors in setup.py
+lock: $(VENV)/.installed-test
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade setup.py -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade --extra test setup.py -o requirements-test.lock
+
+## clean: remove the environment and the demo portal's data
+clean:
+	rm -rf $(VENV) var
+
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'DataMeta needs Python 3.11 or newer: make PYTHON=/path/to/python3.11'; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && apt-get install -qy python3-venv; \
+		else echo 'Python comes without venv here. Run: sudo apt-get install python3-venv'; exit 1; fi; }
+	$(PYTHON) -m venv --clear $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/pip requirements.lock setup.py
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed requirements-test.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-test.lock
+	@touch $@
