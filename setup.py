@@ -36,8 +36,8 @@ setup(
         "pyramid-openapi3>=0.22,<0.23",
         "pyramid-tm>=2.6",
         "pyyaml>=6.0",
-        # Pyramid 2.1 imports pkg_resources, which later versions no longer have.
-        "setuptools<82",
+        # Pyramid 2.1 imports pkg_resources: 81 warns of it, 82 no longer has it.
+        "setuptools<81",
         "sqlalchemy>=2.1,<2.2",
         "waitress>=3.0.2",
         "zope.sqlalchemy>=4.1",

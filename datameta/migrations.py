@@ -61,9 +61,7 @@ def require_current(url: str) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(make_config(url)).walk_revisions()}
     if found in known:
         raise SchemaError(f"The database has schema {found}; this version needs {head()}. Run 'datameta db upgrade'.")
-    raise SchemaError(
-        f"The database has schema {found}, which is newer than this DataMeta. Upgrade DataMeta."
-    )
+    raise SchemaError(f"The database has schema {found}, which is newer than this DataMeta. Upgrade DataMeta.")
 
 
 def find_drift(url: str) -> list[Any]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-IDENTIFIER_ENTITIES = ("users", "groups", "submissions", "metadatasets", "files", "services")
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 
 class SettingsError(ValueError):
@@ -67,12 +68,24 @@ def _optional_url(text: str) -> str:
     return _url(text) if text else ""
 
 
+def _folder(text: str) -> Path:
+    if not text:
+        raise ValueError("a folder")
+    return Path(text)
+
+
 def _database_url(text: str) -> str:
     if not text:
         return ""
     if not re.match(r"postgres(ql)?(\+psycopg)?://", text):
         raise ValueError("an address such as postgresql://user:password@host/database; DataMeta needs PostgreSQL")
-    return re.sub(r"^postgres(ql)?(\+psycopg)?://", "postgresql+psycopg://", text)
+    url = re.sub(r"^postgres(ql)?(\+psycopg)?://", "postgresql+psycopg://", text)
+    try:
+        make_url(url)
+    except (ValueError, ArgumentError):
+        # The reason would quote a part of the password, where that holds an unescaped @ or colon.
+        raise ValueError("an address whose user and password are percent-encoded") from None
+    return url
 
 
 def _site_id(text: str) -> SiteIdFormat:
@@ -83,14 +96,14 @@ def _site_id(text: str) -> SiteIdFormat:
 
 
 def _setting(default: Any, doc: str, parse: Any = str, *, secret: bool = False) -> Any:
-    return field(default=default, metadata={"doc": doc, "parse": parse, "secret": secret})
+    return field(default=default, repr=not secret, metadata={"doc": doc, "parse": parse, "secret": secret})
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything an installation can choose. ``metadata["doc"]`` of each field is its documentation."""
 
-    home: Path = _setting(Path("var"), "Folder of the embedded database and of local storage.", Path)
+    home: Path = _setting(Path("var"), "Folder of the embedded database and of local storage.", _folder)
     base_url: str = _setting("http://127.0.0.1:8080", "Public address of the portal; every link is made from it.", _url)
     database_url: str = _setting(
         "",
@@ -110,11 +123,9 @@ class Settings:
         5 * 1024**3, "Largest file in bytes through the portal, or in one presigned upload.", _integer(1, 5 * 1024**3)
     )
     body_max_bytes: int = _setting(16 * 1024**2, "Largest JSON request in bytes.", _integer(1024, 1024**3))
-    s3_endpoint: str = _setting(
-        "", "S3 address as the portal reaches it. Empty: AWS.", lambda text: text and _url(text)
-    )
+    s3_endpoint: str = _setting("", "S3 address as the portal reaches it. Empty: AWS.", _optional_url)
     s3_public_endpoint: str = _setting(
-        "", "S3 address as clients reach it. Empty: the same as s3_endpoint.", lambda text: text and _url(text)
+        "", "S3 address as clients reach it. Empty: the same as s3_endpoint.", _optional_url
     )
     s3_region: str = _setting("us-east-1", "S3 region.")
     s3_bucket: str = _setting("", "S3 bucket; it must exist.")

@@ -1,5 +1,6 @@
 """Accounts: groups, users, and the API keys that stand for them."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,12 +12,13 @@ from sqlalchemy.orm import Session, joinedload
 from datameta.authz import Actor, may_administer_site, may_view_group, may_view_user
 from datameta.clock import as_utc, utc_now
 from datameta.credentials import hash_password, hash_token, make_token
-from datameta.errors import ForbiddenError, Problem, ValidationError
+from datameta.errors import ForbiddenError, Problem, UnauthenticatedError, ValidationError
 from datameta.identifiers import find_by_id, insert_with_site_ids
 from datameta.models import ApiKey, Group, ServiceUser, User
 from datameta.settings import Settings, SiteIdFormat
 
 MAX_LABEL_LENGTH = 200
+MAX_EMAIL_LENGTH = 254
 
 
 def get_actor(connection: Any, token: str) -> Actor | None:
@@ -60,13 +62,17 @@ def create_key(
     """Make an API key for the actor; return it and its token, which is shown this once.
 
     A key that is made with a key ends no later than it, and with it.
-    Raises ``ValidationError``.
+    Raises ``ValidationError``, ``UnauthenticatedError``.
     """
     latest = utc_now() + timedelta(days=settings.api_key_max_days)
     if actor.key_expires_at is not None:
         latest = min(latest, as_utc(actor.key_expires_at))
     expires_at = latest if expires is None else parse_expiry(expires, latest)
-    return add_key(db, user_id=actor.id, parent_id=actor.key_id, label=label, expires_at=expires_at)
+    try:
+        return add_key(db, user_id=actor.id, parent_id=actor.key_id, label=label, expires_at=expires_at)
+    except IntegrityError:
+        # The actor's own key was revoked after the request had been let in.
+        raise UnauthenticatedError from None
 
 
 def add_key(
@@ -114,7 +120,7 @@ def delete_key(db: Session, actor: Actor, *, key_id: str) -> None:
 
     Raises ``NotFoundError``, ``ForbiddenError``.
     """
-    key = find_by_id(db, ApiKey, key_id)
+    key = find_by_id(db, ApiKey, key_id, lock=True)
     if key.user_id != actor.id:
         raise ForbiddenError
     db.delete(key)
@@ -161,11 +167,12 @@ def rename_group(db: Session, actor: Actor, *, group_id: str, name: str) -> None
 
 def find_or_add_group(db: Session, *, name: str, site_id_format: SiteIdFormat) -> tuple[Group, bool]:
     """Return the group with this name, and whether it was added now."""
-    group = db.scalars(select(Group).where(Group.name == name)).one_or_none()
-    if group is not None:
-        return group, False
-    [group] = insert_with_site_ids(db, Group, site_id_format, [{"name": name}])
-    return group, True
+    try:
+        with db.begin_nested():
+            [group] = insert_with_site_ids(db, Group, site_id_format, [{"name": name}])
+        return group, True
+    except IntegrityError:
+        return db.scalars(select(Group).where(Group.name == name)).one(), False
 
 
 def add_user(
@@ -184,11 +191,8 @@ def add_user(
 
     Raises ``ValidationError`` for an address that is none or taken.
     """
-    if len(email) > 254 or email.count("@") != 1 or email.startswith("@") or email.endswith("@") or " " in email:
+    if len(email) > MAX_EMAIL_LENGTH or not re.fullmatch(r"[^@\s\0]+@[^@\s\0]+", email):
         raise ValidationError(Problem(f"{email!r} is no e-mail address.", "invalid_email", field="email"))
-    if get_user_by_email(db, email) is not None:
-        message = f"There is a user with the address {email} already."
-        raise ValidationError(Problem(message, "duplicate_email", field="email"))
     row = {
         "email": email,
         "name": name,
@@ -198,10 +202,15 @@ def add_user(
         "site_read": site_read,
         "group_admin": group_admin,
     }
-    [user] = insert_with_site_ids(db, User, settings.id_users, [row])
+    try:
+        with db.begin_nested():
+            [user] = insert_with_site_ids(db, User, settings.id_users, [row])
+    except IntegrityError:
+        message = f"There is a user with the address {email} already."
+        raise ValidationError(Problem(message, "duplicate_email", field="email")) from None
     return user
 
 
 def get_user_by_email(db: Session, email: str) -> User | None:
     """Return the user with this address in any letter case, or None."""
-    return db.scalars(select(User).where(func.lower(User.email) == email.lower())).one_or_none()
+    return db.scalars(select(User).where(func.lower(User.email) == func.lower(email))).one_or_none()

@@ -14,7 +14,7 @@ from sqlalchemy import ARRAY, BigInteger, LargeBinary, Row, bindparam, func, sel
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from datameta.logic.records import hash_value, normalise_value
+from datameta.logic.records import hash_value, normalise_value, restore_value
 from datameta.models import MetaDataSet, MetaDatum, ServiceExecution, UniqueClaim
 
 
@@ -80,15 +80,22 @@ def find_taken(db: Session, wanted: Sequence[Claim]) -> list[Claim]:
 
 
 def list_submitted_values(db: Session, metadatum: MetaDatum) -> list[tuple[Row[Any], str]]:
-    """Return every submitted set (id, uuid, site_id) that holds a claimable value of this field."""
+    """Return every submitted set (id, uuid, site_id) that holds a claimable value of this field, and the value.
+
+    The value is as today's definition stores it, as it is in a new submission.
+    """
     source = ServiceExecution.record if metadatum.service_id else MetaDataSet.record
     value = source[str(metadatum.id)].astext.label("value")
     query = select(MetaDataSet.id, MetaDataSet.uuid, MetaDataSet.site_id, value).where(
         MetaDataSet.submission_id.is_not(None), value.is_not(None)
     )
     if metadatum.service_id:
-        query = query.join(ServiceExecution, ServiceExecution.metadataset_id == MetaDataSet.id)
-    return [(row, row.value) for row in db.execute(query.order_by(MetaDataSet.id)) if is_claimable(row.value)]
+        # A field that came from another service left values behind that nobody sees any more.
+        query = query.join(ServiceExecution, ServiceExecution.metadataset_id == MetaDataSet.id).where(
+            ServiceExecution.service_id == metadatum.service_id
+        )
+    rows = db.execute(query.order_by(MetaDataSet.id))
+    return [(row, restore_value(metadatum, row.value)) for row in rows if is_claimable(row.value)]
 
 
 def _unnest(claims: Sequence[Claim]) -> Any:

@@ -5,6 +5,7 @@ says how many staged sets no longer pass. A field becomes site-unique only if th
 submitted already are.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -84,23 +85,31 @@ def update_definition(db: Session, actor: Actor, metadatum_id: str, definition: 
     metadatum = find_by_id(db, MetaDatum, metadatum_id, lock=True)
     service = _find_service(db, definition)
     _refuse_problems(db, definition, metadatum)
-    was_unique = metadatum.is_site_unique
+    former = _say_what_is_claimed(metadatum)
     _assign(metadatum, definition, service)
     _flush_unique_name(db)
-    if metadatum.is_site_unique and not was_unique:
+    if _say_what_is_claimed(metadatum) != former:
         _claim_submitted(db, metadatum)
-    elif was_unique and not metadatum.is_site_unique:
-        db.execute(delete(UniqueClaim).where(UniqueClaim.metadatum_id == metadatum.id, UniqueClaim.scope == SITE_SCOPE))
     return metadatum, count_affected(db, metadatum)
 
 
 def count_affected(db: Session, metadatum: MetaDatum) -> int:
-    """Return how many staged sets hold a value (or none) that this field's definition refuses."""
+    """Return how many staged sets hold a value (or none) with which this field keeps them from being submitted."""
     if metadatum.service_id is not None:
         return 0
     column = MetaDataSet.record[str(metadatum.id)].astext
-    staged = db.scalars(select(column).where(MetaDataSet.submission_id.is_(None)).execution_options(yield_per=1000))
-    return sum(bool(records.check_value(metadatum, records.show_value(metadatum, value))) for value in staged)
+    staged = db.execute(
+        select(MetaDataSet.id, column).where(MetaDataSet.submission_id.is_(None)).execution_options(yield_per=1000)
+    )
+    refused = 0
+    passing = []
+    for metadataset_id, value in staged:
+        if records.check_value(metadatum, records.show_value(metadatum, value)):
+            refused += 1
+        elif metadatum.is_site_unique and claims.is_claimable(value):
+            stored = records.restore_value(metadatum, value)
+            passing.append(claims.Claim(metadatum.id, SITE_SCOPE, stored, metadataset_id))
+    return refused + len(claims.find_taken(db, passing))
 
 
 def check_date_format(date_format: str) -> bool:
@@ -110,7 +119,8 @@ def check_date_format(date_format: str) -> bool:
         read = [datetime.strptime(text, date_format) for text in written]
         # A format that writes the same for both probes holds no date.
         return written[0] != written[1] and [value.strftime(date_format) for value in read] == written
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, re.error):
+        # A format that has a part twice fails as a regular expression.
         return False
 
 
@@ -177,23 +187,30 @@ def _assign(metadatum: MetaDatum, definition: Definition, service: Service | Non
     metadatum.service_id = service.id if service else None
 
 
+def _say_what_is_claimed(metadatum: MetaDatum) -> object:
+    """Return what decides which submitted values a field claims in the site, and in which form."""
+    return metadatum.is_site_unique and (metadatum.service_id, metadatum.date_time_fmt)
+
+
 def _claim_submitted(db: Session, metadatum: MetaDatum) -> None:
-    """Claim every submitted value of a field that has become site-unique.
+    """Make the site's claims of a field those that its definition asks for now.
 
     The row lock on the definition keeps submissions, which share it, waiting until this commits.
     """
+    db.execute(delete(UniqueClaim).where(UniqueClaim.metadatum_id == metadatum.id, UniqueClaim.scope == SITE_SCOPE))
+    if not metadatum.is_site_unique:
+        return
     holders = claims.list_submitted_values(db, metadatum)
-    refused = claims.insert_claims(
-        db, [claims.Claim(metadatum.id, SITE_SCOPE, value, metadataset.id) for metadataset, value in holders]
-    )
-    if refused:
-        entities = {metadataset.id: to_identifier(metadataset) for metadataset, _ in holders}
+    wanted = [claims.Claim(metadatum.id, SITE_SCOPE, value, metadataset.id) for metadataset, value in holders]
+    colliding = {claim.key for claim in claims.insert_claims(db, wanted)}
+    if colliding:
         raise ConflictError(
             Problem(
-                "The field can't become unique in the site: this submitted value occurs more than once.",
+                "The field can't be unique in the site: another submitted metadataset holds the same value.",
                 "not_unique_in_site",
                 field=metadatum.name,
-                entity=entities[claim.metadataset_id],
+                entity=to_identifier(metadataset),
             )
-            for claim in refused
+            for (metadataset, _), claim in zip(holders, wanted, strict=True)
+            if claim.key in colliding
         )

@@ -130,8 +130,8 @@ def check_stored_record(
         if metadatum.service_id is None:
             text = show_value(metadatum, record.get(str(metadatum.id)))
             problems.extend(check_value(metadatum, text, entity=entity))
-            if text is not None and parse_stored_date(record[str(metadatum.id)]) is None:
-                current[str(metadatum.id)] = store_value(metadatum, text)
+            if text is not None:
+                current[str(metadatum.id)] = restore_value(metadatum, record[str(metadatum.id)])
     return current, problems
 
 
@@ -160,6 +160,11 @@ def store_value(metadatum: MetaDatum, text: str) -> str:
     return text if value is None else value.isoformat()
 
 
+def restore_value(metadatum: MetaDatum, stored: str) -> str:
+    """Return a stored value as today's definition stores it: text is a date where a format came later."""
+    return stored if parse_stored_date(stored) is not None else store_value(metadatum, stored)
+
+
 def normalise_value(text: str) -> str:
     """Return the form in which values and file names are compared: NFC, without outer white space."""
     return unicodedata.normalize("NFC", text).strip()
@@ -177,7 +182,7 @@ def _text_of(value: Any) -> tuple[str | None, tuple[str, str] | None]:
     if isinstance(value, bool):
         return ("true" if value else "false"), None
     if isinstance(value, int | float):
-        return repr(value), None
+        value = repr(value)
     if not isinstance(value, str):
         return None, ("A value is text, a number, true, false or null; not a list or an object.", "wrong_type")
     if len(value) > MAX_VALUE_LENGTH:

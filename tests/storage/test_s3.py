@@ -156,10 +156,14 @@ def test_address_ends(real: Backend) -> None:
     reference = real.storage.begin_upload(key, MD5)
     request = real.storage.presign_upload(key, reference, MD5, seconds=1)
     deadline = time.monotonic() + 30
-    with pytest.raises(RefusedError) as error:
+
+    def send_until_refused() -> None:
         while time.monotonic() < deadline:
             send_request("PUT", request, RIGHT)
             time.sleep(0.1)
+
+    with pytest.raises(RefusedError) as error:
+        send_until_refused()
     assert error.value.status == 403
 
 
@@ -298,7 +302,8 @@ def test_lists_have_pages_and_leave_foreign_objects_alone(direct: Backend) -> No
     assert listed == {(each.key, each.reference) for each in started + uploads[3:]}
     # Seven objects below files/ and four below staged/.
     assert calls.count("ListObjectsV2") == 6
-    assert calls.count("ListMultipartUploads") >= 2
+    # moto gives them in one page.
+    assert calls.count("ListMultipartUploads") >= (2 if direct.is_real else 1)
 
 
 def test_clients_get_the_public_address(tmp_path: Path) -> None:
