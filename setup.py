@@ -39,6 +39,7 @@ setup(
         # Pyramid 2.1 imports pkg_resources: 81 warns of it, 82 no longer has it.
         "setuptools<81",
         "sqlalchemy>=2.1,<2.2",
+        "urllib3>=2.5",
         "waitress>=3.0.2",
         "zope.sqlalchemy>=4.1",
     ],

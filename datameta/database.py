@@ -28,6 +28,8 @@ class Database:
             max_overflow=pool_size,
             pool_timeout=15,
             pool_pre_ping=True,
+            # What was sent does not belong into the log, into which the text of a failure goes.
+            hide_parameters=True,
             connect_args={"connect_timeout": 5, "options": "-c timezone=UTC -c lock_timeout=30s"},
         )
         self.autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")

@@ -232,7 +232,9 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
 
     def stop_at_end_of(self, line: socket.socket) -> None:
         """Wait for the parent to stop this worker, or to die, and see to it that the worker ends."""
-        line.recv(1)
+        # A parent killed before it has read the byte of readiness resets the connection.
+        with suppress(OSError):
+            line.recv(1)
         self.stopping = True
         self.pull_trigger()
         time.sleep(GRACE_SECONDS)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
 
 
 class SettingsError(ValueError):
@@ -82,7 +81,7 @@ def _database_url(text: str) -> str:
     url = re.sub(r"^postgres(ql)?(\+psycopg)?://", "postgresql+psycopg://", text)
     try:
         make_url(url)
-    except (ValueError, ArgumentError):
+    except ValueError:
         # The reason would quote a part of the password, where that holds an unescaped @ or colon.
         raise ValueError("an address whose user and password are percent-encoded") from None
     return url

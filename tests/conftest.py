@@ -1,5 +1,7 @@
 """A real portal over a real PostgreSQL: every test commits, and begins with empty tables."""
 
+import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -18,6 +20,7 @@ from datameta.logic import accounts
 from datameta.models import Base
 from datameta.settings import Settings
 from datameta.storage import Storage, open_storage
+from tests.rgw import RGW, missing_programs, run_rgw
 
 BASE_URL = "http://portal.test"
 API = "/api/v1"
@@ -36,6 +39,15 @@ def shared_database(database_url: str) -> Iterator[Database]:
     database = Database(database_url)
     yield database
     database.dispose()
+
+
+@pytest.fixture(scope="session")
+def rgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RGW]:
+    """Run a Ceph gateway, once for all tests; where nothing may be left out, its absence is a failure."""
+    if message := missing_programs():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
+    with run_rgw(tmp_path_factory.mktemp("rgw")) as gateway:
+        yield gateway
 
 
 @pytest.fixture
@@ -185,3 +197,48 @@ class Client:
 def codes(response: webtest.TestResponse) -> set[tuple[str, str | None]]:
     """Return the error code and field of every problem of a refusal."""
     return {(problem["error_code"], problem.get("field")) for problem in response.json}
+
+
+def announce(user: Client, content: bytes = b"ACGT", *, name: str = "a.fq", algorithm: str = "md5") -> dict[str, Any]:
+    """Announce a file that shall have this content."""
+    response = user.post("/files", {"name": name, "checksum": hashlib.new(algorithm, content).hexdigest()})
+    assert response.status_int == 200, response.body
+    return response.json
+
+
+def send(user: Client, announced: dict[str, Any], content: bytes = b"ACGT", **headers: str) -> webtest.TestResponse:
+    """Send bytes through the portal as its announcement says; every answer is returned."""
+    path = announced["urlToUpload"].removeprefix(BASE_URL)
+    headers = announced["requestHeaders"] | headers
+    return user.portal.app.put(path, content, headers=headers, expect_errors=True)
+
+
+def confirm(user: Client, announced: dict[str, Any], **changes: str) -> webtest.TestResponse:
+    """Confirm an announced file, maybe with changes; every answer is returned."""
+    return user.put(f"/files/{announced['id']['uuid']}", {"contentUploaded": True, **changes})
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+@dataclass
+class FaultyStorage:
+    """A real store of which one method fails: before it has done its work, or after."""
+
+    real: Storage
+    method: str = ""
+    error: BaseException = field(default_factory=Crash)
+    is_after: bool = False
+
+    def __getattr__(self, name: str) -> Any:
+        action = getattr(self.real, name)
+        if name != self.method:
+            return action
+
+        def fail(*arguments: Any, **more: Any) -> None:
+            if self.is_after:
+                action(*arguments, **more)
+            raise self.error
+
+        return fail

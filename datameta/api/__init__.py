@@ -81,7 +81,8 @@ def includeme(config: Configurator) -> None:
             **({"permission": NO_PERMISSION_REQUIRED} if is_public else {}),
         )
     config.add_route("api", "/api")
-    config.add_view(_redirect_to_version, route_name="api", permission=NO_PERMISSION_REQUIRED)
+    config.add_view(_make_method_refusal("GET"), route_name="api", permission=NO_PERMISSION_REQUIRED)
+    config.add_view(_redirect_to_version, route_name="api", request_method="GET", permission=NO_PERMISSION_REQUIRED)
 
 
 def _render_json(value: Any, system: dict[str, Any]) -> bytes:
@@ -94,8 +95,7 @@ def _make_method_refusal(allowed: str) -> Callable[[Any, Request], Any]:
     from datameta.api.errors import MethodNotAllowedError
 
     def refuse_method(context: Any, request: Request) -> Any:
-        request.response.headers["Allow"] = allowed
-        raise MethodNotAllowedError(f"This address takes {allowed}.")
+        raise MethodNotAllowedError(allowed)
 
     return refuse_method
 

@@ -34,6 +34,10 @@ log = logging.getLogger("datameta.api")
 class MethodNotAllowedError(DataMetaError):
     code = "method_not_allowed"
 
+    def __init__(self, allowed: str) -> None:
+        super().__init__(f"This address takes {allowed}.")
+        self.allowed = allowed
+
 
 class UnsupportedTypeError(DataMetaError):
     code = "unsupported_type"
@@ -82,13 +86,11 @@ HEADERS = {
 
 def includeme(config: Configurator) -> None:
     """Render every error, wherever it is raised."""
-    config.add_exception_view(_view_error, context=DataMetaError)
-    config.add_exception_view(_view_database_error, context=DBAPIError)
-    config.add_exception_view(_view_database_error, context=PoolTimeoutError)
-    config.add_exception_view(_view_http_error, context=HTTPException)
-    config.add_exception_view(_view_crash, context=Exception)
-    config.add_notfound_view(_view_http_error)
-    config.add_forbidden_view(_view_http_error)
+    config.add_exception_view(view_exception, context=Exception)
+    # Pyramid has views of its own for these.
+    config.add_exception_view(view_exception, context=HTTPException)
+    config.add_notfound_view(view_exception)
+    config.add_forbidden_view(view_exception)
     config.add_tween("datameta.api.errors.guard_factory", under=INGRESS)
 
 
@@ -103,7 +105,7 @@ def guard_factory(handler: Any, registry: Any) -> Any:
         try:
             response = handler(request)
         except Exception as error:
-            response = _view_crash(error, request)
+            response = view_exception(error, request)
         if is_head:
             request.method = "HEAD"
         for name, value in HEADERS.items():
@@ -118,7 +120,7 @@ def status_of(error: DataMetaError) -> int:
     return next((STATUS[base] for base in type(error).__mro__ if base in STATUS), 500)
 
 
-def render_error(error: DataMetaError, request: Request) -> Response:
+def render_error(error: DataMetaError) -> Response:
     """Return the response that tells every problem of ``error``."""
     name = type(error).__name__
     body = [render_problem(name, problem) for problem in error.problems[:MAX_PROBLEMS]]
@@ -128,7 +130,7 @@ def render_error(error: DataMetaError, request: Request) -> Response:
     if isinstance(error, UnavailableError):
         response.headers["Retry-After"] = "5"
     if isinstance(error, MethodNotAllowedError):
-        response.headers["Allow"] = request.response.headers["Allow"]
+        response.headers["Allow"] = error.allowed
     return response
 
 
@@ -151,37 +153,45 @@ def _printable(text: str, length: int) -> str:
     return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\\0")[:length]
 
 
-def _view_error(error: DataMetaError, request: Request) -> Response:
-    return render_error(error, request)
+def view_exception(error: Exception, request: Request) -> Response:
+    """Return the response for whatever was raised."""
+    if isinstance(error, HTTPException) and error.status_code < 400:
+        return error
+    refusal = _refusal_of(error, request)
+    if isinstance(refusal, InternalError):
+        log.error("%s %s failed", request.method, _path_of(request), exc_info=error)
+    return render_error(refusal)
 
 
-def _view_http_error(error: HTTPException, request: Request) -> Response:
+def _refusal_of(error: Exception, request: Request) -> DataMetaError:
+    """Return what a client hears of an exception: anything unforeseen is a failure of ours."""
+    if isinstance(error, DataMetaError):
+        return error
     if isinstance(error, HTTPForbidden):
         # The only permission there is, is to be known.
-        return render_error(UnauthenticatedError(), request)
+        return UnauthenticatedError()
     if isinstance(error, HTTPNotFound):
-        return render_error(NotFoundError("There is nothing at this address.", code="unknown_address"), request)
-    if error.status_code < 400:
-        return error
-    if error.status_code < 500:
-        # Pyramid's own refusals: an address or header that cannot be decoded.
-        return render_error(ValidationError("The request cannot be read.", code="malformed"), request)
-    return _view_crash(error, request)
-
-
-def _view_database_error(error: Exception, request: Request) -> Response:
-    """Answer 503 for a database that is away or too busy; anything else it says is a fault of ours."""
+        return NotFoundError("There is nothing at this address.", code="unknown_address")
+    if isinstance(error, UnicodeDecodeError) and not _is_readable(request):
+        # The check of the answer would read the address again.
+        request.environ["pyramid_openapi3.validate_response"] = False
+        return ValidationError("The address is not valid UTF-8.", code="malformed")
+    if isinstance(error, HTTPException) and error.status_code < 500:
+        return ValidationError("The request cannot be read.", code="malformed")
     if isinstance(error, OperationalError | InterfaceError | PoolTimeoutError) or (
         isinstance(error, DBAPIError) and error.connection_invalidated
     ):
         log.warning("the database does not answer: %s", type(error).__name__)
-        return render_error(UnavailableError(), request)
-    return _view_crash(error, request)
+        return UnavailableError()
+    return InternalError()
 
 
-def _view_crash(error: Exception, request: Request) -> Response:
-    log.error("%s %s failed", request.method, _path_of(request), exc_info=error)
-    return render_error(InternalError(), request)
+def _is_readable(request: Request) -> bool:
+    """Say whether the address can be decoded."""
+    try:
+        return request.path_info is not None and request.GET is not None
+    except UnicodeDecodeError:
+        return False
 
 
 def _path_of(request: Request) -> str:

@@ -39,11 +39,14 @@ def get_meta_data_set(request: Request) -> Any:
 def get_meta_data_sets(request: Request) -> Any:
     """Answer a page if a limit is given, else everything, streamed if it is more than one page."""
     parameters = request.openapi_validated.parameters.query
+    problems: list[Problem] = []
     query = Query(
-        _parse_instant(parameters, "submittedAfter"),
-        _parse_instant(parameters, "submittedBefore"),
+        _parse_instant(parameters, "submittedAfter", problems),
+        _parse_instant(parameters, "submittedBefore", problems),
         parameters.get("awaitingService"),
     )
+    if problems:
+        raise ValidationError(problems)
     limit = parameters.get("limit")
     rows, cursor = metadatasets.list_page(
         request.db,
@@ -104,7 +107,7 @@ def _chain(
     yield from following
 
 
-def _parse_instant(parameters: dict[str, Any], name: str) -> datetime | None:
+def _parse_instant(parameters: dict[str, Any], name: str, problems: list[Problem]) -> datetime | None:
     text = parameters.get(name)
     if text is None:
         return None
@@ -114,4 +117,5 @@ def _parse_instant(parameters: dict[str, Any], name: str) -> datetime | None:
         return as_utc(datetime.fromisoformat(text))
     except (ValueError, OverflowError):
         message = "Write the time as ISO 8601, such as 2030-01-31T12:00:00+01:00 (in an address, + is %2B)."
-        raise ValidationError(Problem(message, "invalid_date", field=name)) from None
+        problems.append(Problem(message, "invalid_date", field=name))
+        return None

@@ -18,7 +18,7 @@ CHUNK = 1 << 20
 
 @operation("uploadFile", validated=False)
 def upload_file(request: Request) -> Any:
-    return _receive(request, _read_chunks(request.environ["wsgi.input"]))
+    return _receive(request, _read_chunks(request.environ["wsgi.input"], request.content_length))
 
 
 @operation("uploadFileForm", validated=False)
@@ -34,12 +34,10 @@ def upload_file_form(request: Request) -> Any:
 @operation("downloadFile", validated=False)
 def download_file(request: Request) -> Any:
     file = files.find_download(request.db, token=request.matchdict["token"])
-    assert file.storage_key is not None
     assert file.size is not None
     span = _parse_range(request.headers.get("Range"), file.size)
     start, stop = span or (0, file.size)
-    with files.store_errors():
-        chunks = request.storage.read(file.storage_key, start, stop)
+    chunks = files.read_content(request.storage, file, start, stop)
     response = Response(app_iter=chunks, content_type="application/octet-stream", charset=None)
     response.content_length = stop - start
     response.headers["Accept-Ranges"] = "bytes"
@@ -62,9 +60,17 @@ def _receive(request: Request, chunks: Iterator[bytes]) -> Response:
     return no_content(request)
 
 
-def _read_chunks(body: BinaryIO) -> Iterator[bytes]:
+def _read_chunks(body: BinaryIO, length: int | None) -> Iterator[bytes]:
+    """Yield the body.
+
+    Raises ``ValidationError`` if it ends before the ``length`` that was declared.
+    """
+    received = 0
     while chunk := body.read(CHUNK):
+        received += len(chunk)
         yield chunk
+    if received < (length or 0):
+        raise ValidationError("The transfer ended too early; send the file again.", code="incomplete_transfer")
 
 
 def _read_form_file(body: BinaryIO, boundary: str) -> Iterator[bytes]:

@@ -5,10 +5,10 @@ The validator's own messages quote the value at fault, which may be a password; 
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from openapi_core.deserializing.media_types.exceptions import MediaTypeDeserializeError
 from openapi_core.templating.media_types.exceptions import MediaTypeNotFound
 from pyramid.config import Configurator
 from pyramid.request import Request
@@ -33,6 +33,8 @@ MESSAGES = {
     "required": ("This property is missing.", "missing"),
     "type": ("The value is not of the type {}.", "wrong_type"),
 }
+MAX_DEPTH = 16
+"""How deep a body may be nested; no documented one comes near, and the validator recurses."""
 _HALF_SURROGATE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}|\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 
 
@@ -53,15 +55,22 @@ class SentNumber(float):
 def parse_json(body: bytes, **parameters: str) -> Any:
     """Return the value of a JSON text, and refuse what JSON is not, or what no database holds.
 
-    Raises ``ValueError``.
+    Raises ``ValidationError``: the package would quote the body if it met a ``ValueError``.
     """
     try:
-        value = json.loads(body.decode("utf-8"), parse_float=SentNumber, parse_constant=_refuse_constant)
+        value = json.loads(
+            body.decode("utf-8"),
+            object_pairs_hook=_make_object,
+            parse_float=SentNumber,
+            parse_constant=_refuse_constant,
+        )
         if _HALF_SURROGATE.search(body):
             json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
-        return value
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+        if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
+            _refuse_depth(value, MAX_DEPTH)
+    except (ValueError, RecursionError):
+        raise ValidationError("The body is not valid JSON in UTF-8.", code="invalid_json") from None
+    return value
 
 
 def includeme(config: Configurator) -> None:
@@ -92,8 +101,6 @@ def _explain(error: Any) -> Iterator[Problem]:
             yield Problem("This parameter is missing.", "missing", field=parameter)
         else:
             yield Problem("The parameter does not have the right form.", "invalid_parameter", field=parameter)
-    elif isinstance(cause, MediaTypeDeserializeError):
-        yield Problem("The body is not valid JSON in UTF-8.", "invalid_json")
     elif isinstance(cause, MediaTypeNotFound):
         yield Problem("Send the body as Content-Type: application/json.", "unsupported_type")
     elif "Body" in type(error).__name__:
@@ -131,14 +138,32 @@ def _refuse_request(context: RequestValidationError, request: Request) -> Respon
     error: DataMetaError = ValidationError(problems)
     if any(problem.code == "unsupported_type" for problem in problems):
         error = UnsupportedTypeError(problems)
-    return render_error(error, request)
+    return render_error(error)
 
 
 def _report_response(context: ResponseValidationError, request: Request) -> Response:
     # The faults are in what we made ourselves: the log names the places, the client hears of no detail.
     places = ", ".join(f"{problem.field}: {problem.code}" for problem in explain_errors(context.errors))
     log.error("the answer to %s %s does not fit the specification: %s", request.method, request.path, places)
-    return render_error(InternalError(), request)
+    return render_error(InternalError())
+
+
+def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        # A decoder would keep the last value and lose the others without a word.
+        counts = Counter(name for name, _ in pairs)
+        repeated = [name for name, count in counts.items() if count > 1]
+        raise ValidationError(Problem("This key occurs more than once.", "duplicate_key", field=name) for name in repeated)
+    return made
+
+
+def _refuse_depth(value: Any, levels: int) -> None:
+    if isinstance(value, dict | list):
+        if levels == 0:
+            raise ValueError("nested too deeply")
+        for child in value.values() if isinstance(value, dict) else value:
+            _refuse_depth(child, levels - 1)
 
 
 def _refuse_constant(name: str) -> None:

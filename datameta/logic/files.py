@@ -33,7 +33,7 @@ from datameta.errors import (
     UnavailableError,
     ValidationError,
 )
-from datameta.identifiers import find_by_id, insert_with_site_ids, matches_ids, to_identifier
+from datameta.identifiers import any_of, find_by_id, insert_with_site_ids, matches_ids, to_identifier
 from datameta.logic.metadatasets import refuse_unknown
 from datameta.models import DownloadToken, File, FileState
 from datameta.settings import Settings
@@ -96,17 +96,22 @@ def announce_file(
         [file] = insert_with_site_ids(db, File, settings.id_files, [row])
     try:
         with store_errors():
-            upload = storage.begin_upload(file.upload_key, file.checksum)
+            file.upload = storage.begin_upload(file.upload_key, file.checksum)
+        upload = _make_upload(file, token, storage, settings)
     except UnavailableError:
+        if file.upload is not None:
+            _try_store(storage.abort, file.upload_key, file.upload)
         with sessions.begin() as db:
             db.execute(delete(File).where(File.id == file.id))
         raise
     with sessions.begin() as db:
-        file = db.get_one(File, file.id)
-        file.upload = upload
-        _set_state(file, FileState.ANNOUNCED)
+        db.execute(
+            update(File)
+            .where(File.id == file.id)
+            .values(upload=file.upload, state=FileState.ANNOUNCED, state_changed_at=func.now())
+        )
     log.info("file %s announced by user %s", file.uuid, actor.uuid)
-    return _make_upload(file, token, storage, settings)
+    return upload
 
 
 def renew_upload(
@@ -148,7 +153,9 @@ def receive_upload(
             storage.write(file.upload_key, file.upload or "", _limit_bytes(chunks, settings.upload_max_bytes))
     except UploadGoneError:
         with sessions() as db:
-            _find_receivable(db, file_id, token)
+            file = _find_receivable(db, file_id, token)
+        if file.state == FileState.CONFIRMING:
+            raise _confirmation_runs() from None
         raise NotFoundError("This upload is no longer open; announce the file again.", code="upload_expired") from None
     log.info("file %s received", file.uuid)
 
@@ -193,14 +200,19 @@ def update_file(
         before = _Announced(file.name, file.checksum)
         after = _Announced(name or file.name, checksum.lower() if checksum else file.checksum)
         if after != before and file.state == FileState.CONFIRMING:
-            raise ConflictError("The file is being confirmed at this moment; try again.", code="confirmation_running")
-        file.name, file.checksum = after.name, after.checksum
+            raise _confirmation_runs()
+        is_other_kind = len(after.checksum) != len(before.checksum)
+        if is_other_kind and content_uploaded:
+            message = "A checksum of the other kind begins the upload anew. Change it first, then send the bytes."
+            raise ValidationError(Problem(message, "no_data", "checksum", to_identifier(file)))
+        if not is_other_kind:
+            file.name, file.checksum = after.name, after.checksum
         if content_uploaded:
             _set_state(file, FileState.CONFIRMING)
-    if len(after.checksum) != len(before.checksum):
-        file = _reopen_upload(sessions, storage, file)
+    if is_other_kind:
+        return _reopen_upload(sessions, actor, storage, file, after)
     if content_uploaded:
-        file = finish_confirmation(sessions, storage, file, before)
+        return finish_confirmation(sessions, storage, file, before)
     return file
 
 
@@ -230,7 +242,7 @@ def finish_confirmation(
     with sessions.begin() as db:
         current = db.scalars(select(File).where(File.id == file.id).with_for_update()).one_or_none()
         if current is not None and current.state in OPEN:
-            current.checksum = file.checksum
+            current.name, current.checksum = file.name, file.checksum
             current.storage_key = stored.key
             current.size = stored.size
             current.confirmed_at = func.now()
@@ -269,8 +281,13 @@ def delete_files(sessions: sessionmaker[Session], actor: Actor, *, storage: Stor
                 Problem("This file is part of a submission.", "not_modifiable", entity=to_identifier(file))
                 for file in bound
             )
-        for file in found:
-            _set_state(file, FileState.DELETING)
+        if found:
+            db.execute(
+                update(File)
+                .where(File.id == any_of([file.id for file in found]))
+                .values(state=FileState.DELETING, state_changed_at=func.now())
+                .execution_options(synchronize_session=False)
+            )
     for file in found:
         finish_deletion(sessions, storage, file)
 
@@ -313,6 +330,20 @@ def make_download(
     return Download(file, f"{settings.base_url}/api/v1/download/{token}", expires_at)
 
 
+def read_content(storage: Storage, file: File, start: int, stop: int) -> Iterator[bytes]:
+    """Return the bytes of a confirmed file from ``start`` up to ``stop`` (exclusive), in chunks.
+
+    Raises ``NotFoundError`` if they were deleted a moment ago, ``UnavailableError``.
+    """
+    assert file.storage_key is not None
+    try:
+        with store_errors():
+            return storage.read(file.storage_key, start, stop)
+    except FileNotFoundError:
+        log.error("the store has no content of file %s", file.uuid)
+        raise NotFoundError("The content of this file is not in the store.") from None
+
+
 def find_download(db: Session, *, token: str) -> File:
     """Return the confirmed file that a download address of the portal stands for.
 
@@ -322,7 +353,7 @@ def find_download(db: Session, *, token: str) -> File:
     row = db.execute(query.where(DownloadToken.token_hash == hash_token(token))).one_or_none()
     if row is None:
         raise NotFoundError
-    file, is_live = row.tuple()
+    file, is_live = row
     if not is_live:
         raise GoneError("This download address has expired; ask for a new one.")
     if file.state != FileState.CONFIRMED:
@@ -393,12 +424,23 @@ def _lock_changeable(db: Session, actor: Actor, file_id: str) -> File:
     if not may_change_file(actor, file):
         raise ForbiddenError
     if file.state == FileState.CONFIRMED:
-        message = "The file is part of a submission." if is_bound(file) else "The file is confirmed already."
-        raise ResourceNotModifiableError(Problem(message, "not_modifiable", entity=to_identifier(file)))
+        raise _not_modifiable(file)
     return file
 
 
+def _not_modifiable(file: File) -> ResourceNotModifiableError:
+    message = "The file is part of a submission." if is_bound(file) else "The file is confirmed already."
+    return ResourceNotModifiableError(Problem(message, "not_modifiable", entity=to_identifier(file)))
+
+
+def _confirmation_runs() -> ConflictError:
+    return ConflictError("The file is being confirmed at this moment; try again.", code="confirmation_running")
+
+
 def _find_receivable(db: Session, file_id: str, token: str) -> File:
+    # The ids of uploads are not checked against the specification, and PostgreSQL takes no NUL.
+    if "\0" in file_id:
+        raise NotFoundError
     file = find_by_id(db, File, file_id)
     if file.state not in EXISTING or not hmac.compare_digest(file.upload_token_hash or b"", hash_token(token)):
         raise NotFoundError("There is no upload with this id and Access-Token.")
@@ -430,24 +472,40 @@ def _set_state(file: File, state: FileState) -> None:
     file.state_changed_at = func.now()
 
 
-def _reopen_upload(sessions: sessionmaker[Session], storage: Storage, file: File) -> File:
-    """Open another upload for a file whose checksum is now of the other kind, which the store treats differently."""
+def _reopen_upload(
+    sessions: sessionmaker[Session], actor: Actor, storage: Storage, file: File, after: _Announced
+) -> File:
+    """Change to a checksum of the other kind, which the store treats differently: with another upload."""
     with store_errors():
-        upload = storage.begin_upload(file.upload_key, file.checksum)
-        if file.upload is not None:
-            storage.abort(file.upload_key, file.upload)
+        upload = storage.begin_upload(file.upload_key, after.checksum)
     with sessions.begin() as db:
-        current = db.get_one(File, file.id)
-        current.upload = upload
+        current = _lock_changeable(db, actor, str(file.uuid))
+        if current.state == FileState.CONFIRMING:
+            # The upload just begun is not that of the row, and so it is swept.
+            raise _confirmation_runs()
+        former, current.upload = current.upload, upload
+        current.name, current.checksum = after.name, after.checksum
+    if former is not None and former != upload:
+        _try_store(storage.abort, file.upload_key, former)
     return current
 
 
 def _return_to_announced(sessions: sessionmaker[Session], file: File, before: _Announced | None) -> None:
-    values = {"state": FileState.ANNOUNCED, "state_changed_at": func.now()}
-    if before is not None:
-        values |= {"name": before.name, "checksum": before.checksum}
+    """Undo the first step of a confirmation.
+
+    Raises ``NotFoundError`` or ``ResourceNotModifiableError`` if the file was deleted or confirmed meanwhile.
+    """
     with sessions.begin() as db:
-        db.execute(update(File).where(File.id == file.id, File.state == FileState.CONFIRMING).values(values))
+        current = db.scalars(select(File).where(File.id == file.id).with_for_update()).one_or_none()
+        if current is None or current.state == FileState.DELETING:
+            raise NotFoundError
+        if current.state == FileState.CONFIRMED:
+            raise _not_modifiable(current)
+        # Another attempt may have undone this one already, and a third begun with other values.
+        if (current.name, current.checksum) == (file.name, file.checksum):
+            _set_state(current, FileState.ANNOUNCED)
+            if before is not None:
+                current.name, current.checksum = before.name, before.checksum
 
 
 def _try_store(action: Callable[..., None], *arguments: str) -> None:

@@ -67,7 +67,9 @@ def create_service(db: Session, actor: Actor, *, name: str, site_id_format: Site
     Raises ``ForbiddenError``, ``ValidationError`` for a name that is taken.
     """
     _refuse_strangers(actor)
-    _check_name(name)
+    problems = _check_name(db, name)
+    if problems:
+        raise ValidationError(problems)
     try:
         [service] = insert_with_site_ids(db, Service, site_id_format, [{"name": name}])
     except IntegrityError:
@@ -80,25 +82,28 @@ def update_service(
 ) -> ServiceView:
     """Change the name, the users, or both; None leaves a thing as it is.
 
-    Raises ``ForbiddenError``, ``NotFoundError``, ``ValidationError`` naming each unknown user.
+    Raises ``ForbiddenError``, ``NotFoundError``, ``ValidationError`` naming each unknown user, and for a
+    name that is taken.
     """
     _refuse_strangers(actor)
     service = find_by_id(db, Service, service_id, lock=True)
+    problems = [] if name is None else _check_name(db, name, service)
     users: Sequence[User] = []
     if user_ids:
         users = db.scalars(select(User).where(matches_ids(User, user_ids))).all()
         known = {str(user.uuid) for user in users} | {user.site_id for user in users}
-        unknown = [text for text in dict.fromkeys(user_ids) if str(parse_uuid(text) or text) not in known]
-        if unknown:
-            raise ValidationError(
-                Problem("There is no user with this id.", "not_found", field="userIds", entity=sent_identifier(text))
-                for text in unknown
-            )
+        problems.extend(
+            Problem("There is no user with this id.", "not_found", field="userIds", entity=sent_identifier(text))
+            for text in dict.fromkeys(user_ids)
+            if str(parse_uuid(text) or text) not in known
+        )
+    if problems:
+        raise ValidationError(problems)
     if name is not None:
-        _check_name(name)
         try:
             db.execute(update(Service).where(Service.id == service.id).values(name=name))
         except IntegrityError:
+            # Another administrator took the name between the check and the write.
             raise ValidationError(_duplicate_name()) from None
     if user_ids is not None:
         db.execute(delete(ServiceUser).where(ServiceUser.service_id == service.id))
@@ -168,9 +173,12 @@ def _refuse_strangers(actor: Actor) -> None:
         raise ForbiddenError
 
 
-def _check_name(name: str) -> None:
+def _check_name(db: Session, name: str, service: Service | None = None) -> list[Problem]:
     if not name.strip():
-        raise ValidationError(Problem("A service needs a name.", "mandatory_missing", field="name"))
+        return [Problem("A service needs a name.", "mandatory_missing", field="name")]
+    holder = db.scalar(select(Service.id).where(Service.name == name))
+    is_free = holder is None or (service is not None and holder == service.id)
+    return [] if is_free else [_duplicate_name()]
 
 
 def _duplicate_name() -> Problem:

@@ -159,7 +159,10 @@ def check_submission(
         for metadatum in fields
         if metadatum.is_site_unique
         for metadataset in bundle.metadatasets
-        if claims.is_claimable(value := bundle.values[metadataset.id].get(str(metadatum.id))) and value is not None
+        # What was submitted already holds its own values.
+        if metadataset.submission_id is None
+        and (value := bundle.values[metadataset.id].get(str(metadatum.id))) is not None
+        and claims.is_claimable(value)
     ]
     bundle.problems.extend(_site_problems(claims.find_taken(db, bundle.claims), bundle, definitions))
     return bundle

@@ -125,10 +125,10 @@ class S3Storage:
     def _presign_upload(
         self, client: "S3Client", key: str, upload: str, checksum: str, seconds: int
     ) -> PresignedRequest:
+        _check_reference(key, upload)
         if _is_staged(upload, checksum):
             target = {"Bucket": self._bucket, "Key": _staged_key(key)}
             return PresignedRequest(client.generate_presigned_url("put_object", target, ExpiresIn=seconds))
-        object_name(key)
         content_md5 = base64.b64encode(bytes.fromhex(checksum)).decode()
         part = {"Bucket": self._bucket, "Key": key, "UploadId": upload, "PartNumber": 1, "ContentMD5": content_md5}
         url = client.generate_presigned_url("upload_part", part, ExpiresIn=seconds)
@@ -136,7 +136,7 @@ class S3Storage:
 
     @store_errors()
     def write(self, key: str, upload: str, chunks: Iterable[bytes]) -> None:
-        object_name(key)
+        _check_reference(key, upload)
         md5 = hashlib.md5(usedforsecurity=False)
         with open_spool(self._spool_folder) as spool:
             write_chunks(chunks, spool, md5)
@@ -157,7 +157,7 @@ class S3Storage:
 
     @store_errors()
     def complete(self, key: str, upload: str, checksum: str) -> StoredObject:
-        object_name(key)
+        _check_reference(key, upload)
         if _is_staged(upload, checksum):
             return self._complete_staged(key, checksum)
         return self._complete_part(key, upload, checksum)
@@ -228,7 +228,7 @@ class S3Storage:
 
     @store_errors()
     def abort(self, key: str, upload: str) -> None:
-        object_name(key)
+        _check_reference(key, upload)
         if upload == STAGED:
             self._client.delete_object(Bucket=self._bucket, Key=_staged_key(key))
             return
@@ -391,6 +391,13 @@ def _status(error: ClientError) -> int:
 
 def _is_missing(error: ClientError) -> bool:
     return _status(error) == 404 and _code(error) != "NoSuchBucket"
+
+
+def _check_reference(key: str, upload: str) -> None:
+    object_name(key)
+    # Without its upload, aborting is a plain deletion of the object to some stores.
+    if not upload:
+        raise ValueError("An upload reference is missing.")
 
 
 def _is_staged(upload: str, checksum: str) -> bool:

@@ -183,7 +183,7 @@ def test_full_disk(storage: LocalStorage, folder: Path) -> None:
     key, upload = fill(storage, RIGHT)
     before = all_below(folder)
     with full_disk(2**20), pytest.raises(StorageUnavailableError):
-        storage.write(key, upload, [bytes(2**19)] * 4)
+        storage.write(key, upload, [bytes(2**21)])
     assert all_below(folder) == before
     storage.complete(key, upload, digest("md5", RIGHT))
     assert b"".join(storage.read(key)) == RIGHT

@@ -378,7 +378,23 @@ def test_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_nonsense_from_the_portal_is_its_own_error(imitated: Backend) -> None:
     with pytest.raises(ParamValidationError):
-        imitated.storage.abort(new_key(), None)  # type: ignore[arg-type]
+        imitated.storage.abort(new_key(), 7)  # type: ignore[arg-type]
+
+
+def test_missing_reference_touches_nothing(direct: Backend) -> None:
+    upload = direct.begin(MD5)
+    upload.send(RIGHT)
+    direct.storage.complete(upload.key, upload.reference, MD5)
+    uses: list[Callable[[], object]] = [
+        lambda: direct.storage.abort(upload.key, ""),
+        lambda: direct.storage.write(upload.key, "", [OTHER]),
+        lambda: direct.storage.complete(upload.key, "", MD5),
+        lambda: direct.storage.presign_upload(upload.key, "", MD5, seconds=60),
+    ]
+    for use in uses:
+        with pytest.raises(ValueError, match="reference is missing"):
+            use()
+    assert direct.read(upload.key) == RIGHT
 
 
 def test_spool_is_on_the_disk_of_the_portal(imitated: Backend, tmp_path: Path) -> None:

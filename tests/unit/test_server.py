@@ -63,6 +63,10 @@ def app(environ, start_response):
 def make_app():
     if (home / "broken").exists():
         raise RuntimeError("the schema is too old")
+    (home / "starting").touch()
+    deadline = time.monotonic() + 60
+    while (home / "held").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
     return app
 
 try:
@@ -172,9 +176,10 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Portal]]:
     """Start portals, and kill what is left of them."""
     portals: list[Portal] = []
 
-    def start_portal(workers: int = 1, port: int = 0) -> Portal:
+    def start_portal(workers: int = 1, port: int = 0, state: str = "sound") -> Portal:
         home = tmp_path / str(len(portals))
         home.mkdir()
+        (home / state).touch()
         portals.append(Portal(home, workers, port))
         return portals[-1]
 
@@ -375,6 +380,20 @@ def test_workers_end_when_the_parent_is_killed(start: Callable[..., Portal]) -> 
     poll(lambda: not any(is_running(pid) for pid in workers))
 
 
+def test_worker_ends_when_the_parent_is_killed_before_it_knows_the_worker(start: Callable[..., Portal]) -> None:
+    with bind("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+    portal = start(port=port, state="held")
+    portal.port = port
+    poll((portal.home / "starting").exists)
+    portal.process.send_signal(signal.SIGSTOP)
+    (portal.home / "held").unlink()
+    worker = portal.pid()
+    portal.process.kill()
+    portal.process.wait()
+    poll(lambda: not is_running(worker))
+
+
 def test_taken_port_is_a_clear_error(portal: Portal, start: Callable[..., Portal]) -> None:
     other = start(port=portal.port)
     assert other.process.wait(DEADLINE_SECONDS) == 1
@@ -397,8 +416,7 @@ def test_impossible_address_is_a_clear_error(host: str, port: int, message: str)
 
 
 def test_app_that_cannot_start_ends_the_server(start: Callable[..., Portal]) -> None:
-    portal = start(workers=2)
-    (portal.home / "broken").touch()
+    portal = start(workers=2, state="broken")
     assert portal.process.wait(DEADLINE_SECONDS) == 1
     assert "a worker failed: the schema is too old" in portal.log
     assert "ready at" not in portal.log

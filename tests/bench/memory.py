@@ -1,0 +1,73 @@
+"""A file of 1 GiB through the portal: what it adds to the worker's memory, and how fast it goes. Needs Linux.
+
+Bare limits: one core hashing MD5 and SHA-256 in one pass, and waitress draining the same body.
+"""
+
+import hashlib
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tests.bench.portal import Client, running_bare, running_portal
+from tests.bench.report import ROUNDS, Figure, measure_seconds, median_seconds
+
+SIZE = 1 << 30
+CHUNK = bytes(1 << 20)
+LIMIT_MIB = 32
+
+
+def measure() -> Iterator[Figure]:
+    """Measure memory and speed of an upload."""
+    checksum = hashlib.md5()
+    for chunk in _make_zeros():
+        checksum.update(chunk)
+    growths, seconds = [], []
+    with running_portal() as portal:
+        lab = portal.lab()
+        for number in range(ROUNDS):
+            announced = lab.call("POST", "/files", {"name": f"{number}.bin", "checksum": checksum.hexdigest()})
+            path, headers = urlsplit(announced["urlToUpload"]).path, announced["requestHeaders"]
+            before = _reset_peak(portal.worker)
+            seconds.append(measure_seconds(_sending(lab, path, headers)))
+            growths.append(_read_peak(portal.worker) - before)
+            lab.call("DELETE", f"/files/{announced['id']['uuid']}")
+    with running_bare() as address:
+        drained = median_seconds(_sending(Client(address), "/0", {}))
+    hashed = median_seconds(_hash_all)
+    speed = _megabytes_per_second(statistics.median(seconds))
+    yield Figure("growth of the worker's memory by 1 GiB, worst round", max(growths), "MiB", below=LIMIT_MIB)
+    yield Figure("1 GiB upload, beside hashing alone", speed, "MB/s", bare=_megabytes_per_second(hashed))
+    yield Figure("1 GiB upload, beside waitress draining it", speed, "MB/s", bare=_megabytes_per_second(drained))
+
+
+def _sending(client: Client, path: str, headers: dict[str, str]) -> Callable[[], bytes]:
+    return lambda: client.send("PUT", path, _make_zeros(), {**headers, "Content-Length": str(SIZE)})
+
+
+def _make_zeros() -> Iterator[bytes]:
+    for _ in range(SIZE // len(CHUNK)):
+        yield CHUNK
+
+
+def _hash_all() -> None:
+    md5, sha256 = hashlib.md5(), hashlib.sha256()
+    for chunk in _make_zeros():
+        md5.update(chunk)
+        sha256.update(chunk)
+
+
+def _megabytes_per_second(seconds: float) -> float:
+    return SIZE / 1e6 / seconds
+
+
+def _reset_peak(process: int) -> float:
+    """Make the present memory the peak, and return it in MiB."""
+    Path(f"/proc/{process}/clear_refs").write_text("5")
+    return _read_peak(process)
+
+
+def _read_peak(process: int) -> float:
+    """Return the most memory the process had, in MiB."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
