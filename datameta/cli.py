@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from sqlalchemy.exc import OperationalError
 
 from datameta import __version__, embedded, migrations, server
 from datameta.api import PREFIX
@@ -57,6 +58,8 @@ def installation(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(_read_settings(home, config), **options)
         except REFUSALS as error:
             raise click.ClickException(str(error)) from None
+        except OperationalError as error:
+            raise click.ClickException(f"The database does not answer: {_join_lines(error.orig)}") from None
 
     run = click.option(
         "--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Settings file (ini)."
@@ -225,8 +228,10 @@ def _read_settings(home: Path | None, config: Path | None) -> Settings:
         try:
             parser.read_string(config.read_text("utf-8"), str(config))
             ini = dict(parser["app:main"])
-        except (configparser.Error, KeyError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{config} is no settings file with a section [app:main]: {error}") from None
+        except KeyError:
+            raise SettingsError(f"{config} has no section [app:main].") from None
+        except (configparser.Error, UnicodeDecodeError) as error:
+            raise SettingsError(f"{config} is no settings file: {_join_lines(error)}") from None
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = read_settings(ini)
     return settings if home is None else dataclasses.replace(settings, home=home)
@@ -279,6 +284,10 @@ def _prepare_demo(settings: Settings, url: str) -> str:
         "The whole flow, to paste into another terminal (bash, curl, python3):\n\n"
         f"URL={settings.base_url}{PREFIX}\nKEY={known.lab_key}\nBOT={known.bot_key}\n{walkthrough}\n"
     )
+
+
+def _join_lines(error: BaseException | None) -> str:
+    return " ".join(str(error).split())
 
 
 def _find_free_port(host: str) -> int:

@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from datameta import embedded, migrations
 from datameta.app import make_app
+from datameta.authz import Actor
 from datameta.clock import utc_now
 from datameta.database import Database
 from datameta.logic import accounts
@@ -242,3 +243,12 @@ class FaultyStorage:
             raise self.error
 
         return fail
+
+
+def actor_of(client: Client) -> Actor:
+    """Return the actor whom a client's key stands for."""
+    assert client.token is not None
+    with client.portal.database.autocommit.connect() as connection:
+        actor = accounts.get_actor(connection, client.token)
+    assert actor is not None
+    return actor

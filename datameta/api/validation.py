@@ -154,7 +154,9 @@ def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         # A decoder would keep the last value and lose the others without a word.
         counts = Counter(name for name, _ in pairs)
         repeated = [name for name, count in counts.items() if count > 1]
-        raise ValidationError(Problem("This key occurs more than once.", "duplicate_key", field=name) for name in repeated)
+        raise ValidationError(
+            Problem("This key occurs more than once.", "duplicate_key", field=name) for name in repeated
+        )
     return made
 
 

@@ -48,11 +48,9 @@ def parse_date(text: str, date_format: str) -> datetime | None:
     """
     try:
         value = datetime.strptime(text, date_format)
-        if datetime.strptime(value.strftime(date_format), date_format) == value:
-            return value
+        return value if datetime.strptime(value.strftime(date_format), date_format) == value else None
     except (ValueError, OverflowError):
-        pass
-    return None
+        return None
 
 
 def parse_stored_date(text: str) -> datetime | None:

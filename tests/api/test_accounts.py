@@ -16,7 +16,7 @@ from datameta.errors import UnauthenticatedError, ValidationError
 from datameta.logic import accounts
 from datameta.models import ApiKey, Group, User
 from datameta.security import SecurityPolicy
-from tests.conftest import Client, Portal, codes
+from tests.conftest import Client, Portal, actor_of, codes
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
@@ -131,7 +131,8 @@ def test_a_revoked_key_and_the_keys_made_with_it_are_dead(portal: Portal) -> Non
     for dead in (holder, child, grandchild):
         assert dead.get("/rpc/whoami").status_int == 401
     assert other.get("/rpc/whoami").status_int == 200
-    assert [key["id"] for key in user.get(f"/users/{user.uuid}/keys").json][0] == sibling["id"]
+    listed = user.get(f"/users/{user.uuid}/keys").json
+    assert [key["id"] for key in listed[:-1]] == [sibling["id"]]
     assert user.delete(f"/keys/{made['id']['uuid']}").status_int == 404
 
 
@@ -156,14 +157,19 @@ def test_a_key_revoked_twice_at_once_is_revoked_once(portal: Portal) -> None:
 
 def test_a_key_that_was_revoked_meanwhile_makes_no_key(portal: Portal) -> None:
     user = portal.add_user()
-    assert user.token is not None
-    with portal.database.autocommit.connect() as connection:
-        actor = accounts.get_actor(connection, user.token)
-    assert actor is not None
+    actor = actor_of(user)
     [key] = user.get(f"/users/{user.uuid}/keys").json
     user.delete(f"/keys/{key['id']['uuid']}")
     with portal.database.sessions() as db, pytest.raises(UnauthenticatedError):
         accounts.create_key(db, actor, settings=portal.settings, label="x")
+
+
+def test_a_user_without_a_key_may_ask_for_the_longest_life(portal: Portal) -> None:
+    actor = replace(actor_of(portal.add_user()), key_id=None, key_expires_at=None)
+    with portal.database.sessions.begin() as db:
+        key, _ = accounts.create_key(db, actor, settings=portal.settings, label="x")
+    assert key.parent_id is None
+    assert key.expires_at > utc_now() + timedelta(days=364)
 
 
 @pytest.mark.parametrize(

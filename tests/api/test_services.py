@@ -177,7 +177,9 @@ def test_a_second_answer_is_not_modifiable(site: Site) -> None:
 def test_a_record_holds_the_fields_of_that_service_alone(site: Site) -> None:
     other = site.add_service("Other", site.bot)
     site.admin.add_field("Theirs", serviceId=other)
-    site.admin.add_field("Needed", serviceId=site.service, isMandatory=True, regExp="[0-9]+", regexDescription="Digits.")
+    site.admin.add_field(
+        "Needed", serviceId=site.service, isMandatory=True, regExp="[0-9]+", regexDescription="Digits."
+    )
     refused = site.execute(site.sets[0], ID="x", Theirs="x", Nonsense="x", Text=["x"], Needed="x")
     assert refused.status_int == 400
     assert codes(refused) == {

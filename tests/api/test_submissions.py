@@ -336,7 +336,9 @@ def test_the_number_of_statements_does_not_grow_with_the_submission(portal: Port
 
     def count_for(size: int) -> tuple[int, int, int]:
         sets = [
-            lab.stage(File=f"{size}-{number}", Date="24.12.2025", **{f"ID{field}": f"{size}-{number}" for field in "012"})
+            lab.stage(
+                File=f"{size}-{number}", Date="24.12.2025", **{f"ID{field}": f"{size}-{number}" for field in "012"}
+            )
             for number in range(size)
         ]
         files = [lab.upload(f"{size}-{number}", b"a") for number in range(size)]

@@ -105,7 +105,7 @@ def test_bytes_that_look_like_a_boundary_are_bytes(lab: Client) -> None:
         (part("file", b"whole") + part("other", b"torn"), FORM, "malformed_form", None),
         (part("file", b"whole") + END[:-4], FORM, "malformed_form", None),
         (f"--{BOUNDARY}\r\n\r\ntorn\r\n".encode() + END, FORM, "malformed_form", None),
-        (part("\N{LATIN SMALL LETTER E WITH ACUTE}", b"", None).replace(b"\xc3", b"") + END, FORM, "malformed_form", None),
+        (part("file", b"torn").replace(b'"f"', b'"\xff"') + END, FORM, "malformed_form", None),
         (f"--{BOUNDARY}\r\nX: {'x' * 10_000}\r\n\r\n".encode() + END, FORM, "malformed_form", None),
         (part("file", b"torn") + END, "multipart/form-data", "malformed_form", None),
         (part("file", b"torn") + END, 'multipart/form-data; boundary=""', "malformed_form", None),

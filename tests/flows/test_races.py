@@ -164,9 +164,7 @@ def test_of_racing_answers_of_a_service_exactly_one_wins(portal: Portal) -> None
 
 def test_of_racing_services_of_one_name_exactly_one_comes_about(portal: Portal) -> None:
     admin = portal.add_user(site_admin=True)
-    answers = race(
-        [lambda client=fork(admin): client.post("/services", {"name": "Analysis"}) for _ in range(RACERS)]
-    )
+    answers = race([lambda client=fork(admin): client.post("/services", {"name": "Analysis"}) for _ in range(RACERS)])
     assert statuses(answers) == {200: 1, 400: RACERS - 1}
     assert all(codes(answer) == {("duplicate_name", "name")} for answer in answers if answer.status_int == 400)
     spares = [admin.post("/services", {"name": f"S{number}"}).json["id"]["site"] for number in range(RACERS)]

@@ -8,12 +8,9 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import joinedload
 
 from datameta import authz
-from datameta.authz import Actor
-from datameta.database import Database
 from datameta.identifiers import find_by_id
-from datameta.logic import accounts
 from datameta.models import File, Group, MetaDataSet, MetaDatum, Submission, User
-from tests.conftest import Client, Portal
+from tests.conftest import Client, Portal, actor_of
 
 ACTORS = (
     "stranger",
@@ -87,14 +84,6 @@ def world(portal: Portal) -> World:
     return World(clients, services[0], sets, files)
 
 
-def actor_of(database: Database, client: Client) -> Actor:
-    assert client.token is not None
-    with database.autocommit.connect() as connection:
-        actor = accounts.get_actor(connection, client.token)
-    assert actor is not None
-    return actor
-
-
 def expect(thing: str, actor: str) -> bool:
     """Return what the truth table says of a thing of the owner's or of the one's who left."""
     kind, _, of = thing.partition(" of ")
@@ -111,7 +100,7 @@ def test_the_table_is_about_everybody() -> None:
 def test_predicates_scopes_and_answers_agree(world: World, portal: Portal) -> None:
     assert tuple(world.clients) == ACTORS
     for name, client in world.clients.items():
-        actor = actor_of(portal.database, client)
+        actor = actor_of(client)
         listed = client.get("/metadatasets")
         answered = {item["id"]["site"] for item in listed.json} if listed.status_int == 200 else set()
         with portal.database.sessions() as db:
@@ -141,7 +130,7 @@ def test_what_a_service_answered_is_seen_by_its_users_and_site_read(world: World
         lab = db.scalars(select(MetaDatum).where(MetaDatum.name == "File")).one()
     assert report.service_id is not None
     for name, client in world.clients.items():
-        actor = actor_of(portal.database, client)
+        actor = actor_of(client)
         assert authz.may_view_metadatum(actor, report) is (name in SEES["service value"])
         assert authz.may_view_metadatum(actor, lab)
         assert authz.may_execute_service(actor, report.service_id) is (name == "service user")
@@ -157,7 +146,7 @@ def test_what_a_service_answered_is_seen_by_its_users_and_site_read(world: World
 
 def test_only_the_owner_changes(world: World, portal: Portal) -> None:
     for name, client in world.clients.items():
-        actor = actor_of(portal.database, client)
+        actor = actor_of(client)
         with portal.database.sessions() as db:
             row = find_by_id(db, MetaDataSet, world.sets["staged set of owner"]["id"]["site"])
             file = find_by_id(db, File, world.files["staged file of owner"]["id"]["site"])
@@ -181,7 +170,7 @@ def test_who_sees_groups_and_users(
     world: World, portal: Portal, changes: dict[str, Any], group: bool, submissions: bool, user: bool, roles: bool
 ) -> None:
     """The group is 7 and the user is 5."""
-    nobody = replace(actor_of(portal.database, world.clients["stranger"]), id=-1, group_id=-1)
+    nobody = replace(actor_of(world.clients["stranger"]), id=-1, group_id=-1)
     actor = replace(nobody, **changes)
     assert authz.may_view_group(actor, 7) is group
     assert authz.may_view_group_submissions(actor, 7) is submissions

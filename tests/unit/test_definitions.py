@@ -13,11 +13,11 @@ from sqlalchemy.orm import Session
 from datameta.authz import Actor
 from datameta.database import Database
 from datameta.errors import ConflictError, ValidationError
-from datameta.logic import accounts, definitions, submissions
+from datameta.logic import definitions, submissions
 from datameta.logic.definitions import Definition
 from datameta.models import MetaDataSet, MetaDatum
 from datameta.settings import SiteIdFormat
-from tests.conftest import Client, Portal
+from tests.conftest import Portal, actor_of
 
 PLAIN = Definition("ID", "", "", "", "", "", False, 1, False, False, False, None)
 UNIQUE = replace(PLAIN, is_site_unique=True)
@@ -27,15 +27,6 @@ UNIQUE = replace(PLAIN, is_site_unique=True)
 def pool() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(1) as executor:
         yield executor
-
-
-def actor_of(client: Client) -> Actor:
-    """Return the actor a client's key stands for."""
-    assert client.token is not None
-    with client.portal.database.autocommit.connect() as connection:
-        actor = accounts.get_actor(connection, client.token)
-    assert actor is not None
-    return actor
 
 
 def wait_until_blocked(database: Database, waiting: Future[Any]) -> None:

@@ -117,8 +117,13 @@ def test_settings_that_contradict_each_other_are_refused(values: dict[str, str],
 
 @pytest.mark.parametrize(
     ("storage", "mode", "is_direct"),
-    [("local", "auto", False), ("local", "gateway", False), ("s3", "auto", True), ("s3", "gateway", False)]
-    + [("s3", "presigned", True)],
+    [
+        ("local", "auto", False),
+        ("local", "gateway", False),
+        ("s3", "auto", True),
+        ("s3", "gateway", False),
+        ("s3", "presigned", True),
+    ],
 )
 def test_clients_send_straight_to_the_store_only_where_that_is_s3(storage: str, mode: str, is_direct: bool) -> None:
     assert Settings(storage=storage, upload_mode=mode, s3_bucket="b").upload_is_direct is is_direct

@@ -1,0 +1,305 @@
+"""Whatever a crash leaves, the sweeper ends: each row of its table, and each point at which a process can die."""
+
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from datameta.errors import UnavailableError
+from datameta.logic import sweep as sweeper
+from datameta.storage import StorageUnavailableError
+from tests.conftest import Client, Crash, FaultyStorage, Portal, announce, confirm, send
+
+OTHER = "0" * 32
+
+
+class Site(SimpleNamespace):
+    """A portal with one user, whose store can fail, and the means to let time pass."""
+
+    portal: Portal
+    lab: Client
+    storage: FaultyStorage
+    monkeypatch: pytest.MonkeyPatch
+
+    def break_at(self, method: str, *, is_after: bool = False, error: BaseException | None = None) -> None:
+        self.storage.method, self.storage.is_after = method, is_after
+        self.storage.error = error or Crash()
+
+    def age(self, **duration: int) -> None:
+        """Let every row and every object get older."""
+        age = timedelta(**duration)
+        self.execute("UPDATE files SET state_changed_at = state_changed_at - :age", age=age)
+        self.execute("UPDATE files SET upload_expires_at = upload_expires_at - :age", age=age)
+        self.execute("UPDATE download_tokens SET expires_at = expires_at - :age", age=age)
+        self.monkeypatch.setattr(sweeper, "utc_now", lambda: datetime.now(UTC) + age)
+
+    def execute(self, statement: str, **values: Any) -> None:
+        with self.portal.database.engine.begin() as connection:
+            connection.execute(text(statement), values)
+
+    def sweep(self) -> dict[str, int]:
+        """Sweep, and then again: the second time finds nothing. Return what the first time did."""
+        self.storage.method = ""
+        done = sweeper.sweep(self.portal.database.sessions, self.storage)  # type: ignore[arg-type]
+        assert +sweeper.sweep(self.portal.database.sessions, self.storage) == {}  # type: ignore[arg-type]
+        return dict(+done)
+
+    @property
+    def states(self) -> list[str]:
+        with self.portal.database.engine.connect() as connection:
+            return list(connection.scalars(text("SELECT state FROM files ORDER BY id")))
+
+    @property
+    def uploads(self) -> list[str]:
+        return [upload.key for upload in self.storage.list_uploads()]
+
+    @property
+    def contents(self) -> list[bytes]:
+        return [b"".join(self.storage.read(key)) for key, _ in self.storage.list_objects()]
+
+    def put_object(self, key: str) -> None:
+        """Leave an object in the store that no row says anything of."""
+        upload = self.storage.begin_upload(key, OTHER)
+        self.storage.write(key, upload, [b"stray"])
+        self.storage.complete(key, upload, "26c13a46b2188ad7f01d83e2bfe25a77")
+
+
+@pytest.fixture
+def site(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> Site:
+    storage = FaultyStorage(portal.storage)
+    portal = Portal(portal.database, portal.settings, storage)  # type: ignore[arg-type]
+    return Site(portal=portal, lab=portal.add_user(), storage=storage, monkeypatch=monkeypatch)
+
+
+def key_of(file: dict[str, Any]) -> str:
+    return f"files/{file['id']['uuid']}"
+
+
+# What the table says.
+
+
+def test_a_sweep_of_nothing_does_nothing(site: Site) -> None:
+    assert site.sweep() == {}
+
+
+def test_nothing_is_touched_before_its_time(site: Site) -> None:
+    for state in ("new", "announced", "confirming", "deleting", "confirmed"):
+        file = site.lab.upload(state, b"ACGT") if state == "confirmed" else announce(site.lab, name=state)
+        site.execute("UPDATE files SET state = :state WHERE name = :state", state=state)
+    site.lab.get(f"/rpc/get-file-url/{file['id']['uuid']}")
+    site.put_object("files/00000000-0000-4000-8000-000000000000")
+    site.storage.begin_upload("files/00000000-0000-4000-8000-000000000001", OTHER)
+    before = site.states, sorted(site.uploads), sorted(site.contents)
+    assert site.sweep() == {}
+    site.age(minutes=1)
+    assert site.sweep() == {}
+    assert (site.states, sorted(site.uploads), sorted(site.contents)) == before
+
+
+def test_an_upload_that_expired_an_hour_ago_is_removed(site: Site) -> None:
+    file = announce(site.lab)
+    send(site.lab, file)
+    site.age(hours=20, minutes=59)
+    assert site.sweep() == {}
+    assert confirm(site.lab, file).status_int == 200
+    announce(site.lab)
+    site.age(hours=21, minutes=1)
+    assert site.sweep() == {"uploads expired": 1, "files removed": 1}
+    assert (site.states, site.uploads, site.contents) == (["confirmed"], [], [b"ACGT"])
+
+
+def test_a_download_address_is_forgotten_a_day_after_it_expired(site: Site) -> None:
+    file = site.lab.upload("a", b"ACGT")
+    url = site.lab.get(f"/rpc/get-file-url/{file['id']['uuid']}").json["fileUrl"]
+    site.age(hours=23)
+    assert site.sweep() == {}
+    assert site.portal.app.get(url, expect_errors=True).status_int == 410
+    site.age(hours=2)
+    assert site.sweep() == {"download addresses removed": 1}
+    assert site.portal.app.get(url, expect_errors=True).status_int == 404
+
+
+def test_what_has_no_row_is_removed_after_two_days(site: Site) -> None:
+    file = site.lab.upload("a", b"ACGT")
+    for name in ("a", "b"):
+        site.put_object(f"{key_of(file)}.{name * 32}")
+    site.put_object("files/00000000-0000-4000-8000-000000000000")
+    site.storage.begin_upload(key_of(file), OTHER)
+    site.storage.begin_upload("files/00000000-0000-4000-8000-000000000001", OTHER)
+    site.age(hours=47)
+    assert site.sweep() == {}
+    site.age(hours=49)
+    assert site.sweep() == {"orphaned uploads removed": 2, "orphaned objects removed": 3}
+    assert (site.uploads, site.contents) == ([], [b"ACGT"])
+
+
+def test_what_an_open_file_may_still_need_stays(site: Site) -> None:
+    file = announce(site.lab)
+    send(site.lab, file)
+    site.put_object(f"{key_of(file)}.{'a' * 32}")
+    site.storage.begin_upload(key_of(file), OTHER)
+    site.age(hours=49)
+    site.execute("UPDATE files SET upload_expires_at = now()")
+    assert site.sweep() == {"orphaned uploads removed": 1}
+    assert site.contents == [b"stray"]
+    assert confirm(site.lab, file).status_int == 200
+
+
+def test_many_are_swept_in_batches(site: Site) -> None:
+    site.monkeypatch.setattr(sweeper, "BATCH", 2)
+    for _ in range(5):
+        send(site.lab, announce(site.lab))
+        site.put_object(f"files/{announce(site.lab)['id']['uuid']}")
+    site.execute("UPDATE files SET state = 'confirming' WHERE id % 2 = 1")
+    site.execute("UPDATE files SET state = 'deleting' WHERE id % 2 = 0")
+    site.age(minutes=3)
+    assert site.sweep() == {"files confirmed": 5, "files removed": 5}
+    site.execute("DELETE FROM files")
+    site.age(hours=49)
+    assert site.sweep() == {"orphaned objects removed": 5}
+
+
+@pytest.mark.parametrize("method", ["complete", "abort", "delete", "list_uploads", "list_objects"])
+def test_a_silent_store_leaves_everything_for_the_next_sweep(site: Site, method: str) -> None:
+    send(site.lab, announce(site.lab))
+    announce(site.lab)
+    site.execute("UPDATE files SET state = CASE id % 2 WHEN 1 THEN 'confirming' ELSE 'deleting' END")
+    site.age(minutes=3)
+    site.break_at(method, error=StorageUnavailableError())
+    with pytest.raises(UnavailableError) if method.startswith("list") else nullcontext():
+        sweeper.sweep(site.portal.database.sessions, site.storage)  # type: ignore[arg-type]
+    site.sweep()
+    assert (site.states, site.uploads, site.contents) == (["confirmed"], [], [b"ACGT"])
+
+
+# Where a process can die.
+
+
+def test_a_crash_in_an_announcement_before_the_store_knew(site: Site) -> None:
+    site.break_at("begin_upload")
+    with pytest.raises(Crash):
+        announce(site.lab)
+    assert site.states == ["new"]
+    site.age(minutes=9)
+    assert site.sweep() == {}
+    site.age(minutes=2)
+    assert site.sweep() == {"uploads expired": 1, "files removed": 1}
+    assert site.states == []
+
+
+def test_a_crash_in_an_announcement_after_the_store_knew(site: Site) -> None:
+    site.break_at("begin_upload", is_after=True)
+    with pytest.raises(Crash):
+        announce(site.lab)
+    assert (site.states, len(site.uploads)) == (["new"], 1)
+    site.age(hours=49)
+    assert site.sweep() == {"uploads expired": 1, "files removed": 1, "orphaned uploads removed": 1}
+    assert (site.states, site.uploads) == ([], [])
+
+
+@pytest.mark.parametrize("is_after", [False, True])
+def test_a_crash_in_a_transfer(site: Site, is_after: bool) -> None:
+    file = announce(site.lab)
+    site.break_at("write", is_after=is_after)
+    with pytest.raises(Crash):
+        send(site.lab, file)
+    assert site.sweep() == {}
+    assert confirm(site.lab, file).status_int == (200 if is_after else 400)
+
+
+@pytest.mark.parametrize("is_after", [False, True])
+@pytest.mark.parametrize("algorithm", ["md5", "sha256"])
+def test_a_crash_in_a_confirmation_ends_in_a_confirmed_file(site: Site, is_after: bool, algorithm: str) -> None:
+    file = announce(site.lab, algorithm=algorithm)
+    send(site.lab, file)
+    site.break_at("complete", is_after=is_after)
+    with pytest.raises(Crash):
+        confirm(site.lab, file, name="b.fq")
+    assert site.states == ["confirming"]
+    assert site.sweep() == {}
+    site.age(minutes=3)
+    assert site.sweep() == {"files confirmed": 1}
+    assert (site.states, site.uploads, site.contents) == (["confirmed"], [], [b"ACGT"])
+    read = site.lab.get(f"/files/{file['id']['uuid']}").json
+    assert (read["name"], read["contentUploaded"], read["filesize"]) == ("b.fq", True, 4)
+
+
+@pytest.mark.parametrize("content", [None, b"other"])
+def test_a_crash_in_a_confirmation_that_must_fail_ends_in_an_announced_file(site: Site, content: bytes | None) -> None:
+    file = announce(site.lab)
+    if content is not None:
+        send(site.lab, file, content)
+    site.break_at("complete")
+    with pytest.raises(Crash):
+        confirm(site.lab, file)
+    site.age(minutes=3)
+    assert site.sweep() == {"files not confirmed": 1}
+    assert site.states == ["announced"]
+    send(site.lab, file)
+    assert confirm(site.lab, file).status_int == 200
+
+
+@pytest.mark.parametrize("is_after", [False, True])
+def test_a_crash_after_a_confirmation(site: Site, is_after: bool) -> None:
+    file = announce(site.lab)
+    send(site.lab, file)
+    site.break_at("abort", is_after=is_after)
+    with pytest.raises(Crash):
+        confirm(site.lab, file)
+    site.age(hours=49)
+    assert site.sweep() == {}
+    assert (site.states, site.uploads, site.contents) == (["confirmed"], [], [b"ACGT"])
+
+
+@pytest.mark.parametrize("is_confirmed", [False, True])
+@pytest.mark.parametrize(
+    ("method", "is_after"), [("abort", False), ("abort", True), ("delete", False), ("delete", True)]
+)
+def test_a_crash_in_a_deletion_ends_in_nothing(site: Site, method: str, is_after: bool, is_confirmed: bool) -> None:
+    file = announce(site.lab)
+    send(site.lab, file)
+    if is_confirmed:
+        confirm(site.lab, file)
+    site.break_at(method, is_after=is_after)
+    with pytest.raises(Crash):
+        site.lab.delete(f"/files/{file['id']['uuid']}")
+    assert site.states == ["deleting"]
+    assert site.lab.get(f"/files/{file['id']['uuid']}").status_int == 404
+    assert site.sweep() == {}
+    site.age(minutes=3)
+    assert site.sweep() == {"files removed": 1}
+    assert (site.states, site.uploads, site.contents) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("method", "is_after"), [("begin_upload", False), ("begin_upload", True), ("abort", False), ("abort", True)]
+)
+def test_a_crash_in_a_change_of_checksum_leaves_the_old_or_the_new(site: Site, method: str, is_after: bool) -> None:
+    file = announce(site.lab)
+    path = f"/files/{file['id']['uuid']}"
+    before = site.lab.get(path).json
+    site.break_at(method, is_after=is_after)
+    with pytest.raises(Crash):
+        site.lab.put(path, {"checksum": "0" * 64})
+    read = site.lab.get(path).json
+    assert read == before if method == "begin_upload" else read["checksum"] == "0" * 64
+    site.age(hours=49)
+    site.execute("UPDATE files SET upload_expires_at = now() + interval '1 hour'")
+    site.sweep()
+    assert site.uploads == [key_of(file)]
+    send(site.lab, file)
+    assert confirm(site.lab, file).status_int == (200 if method == "begin_upload" else 409)
+
+
+def test_a_confirmation_that_a_deletion_overtook_leaves_no_bytes(site: Site) -> None:
+    file = announce(site.lab)
+    send(site.lab, file)
+    site.break_at("complete", is_after=True)
+    with pytest.raises(Crash):
+        confirm(site.lab, file)
+    site.storage.method = ""
+    assert site.lab.delete(f"/files/{file['id']['uuid']}").status_int == 204
+    assert (site.states, site.uploads, site.contents) == ([], [], [])
