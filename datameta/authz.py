@@ -20,8 +20,19 @@ from datameta.models import File, MetaDataSet, MetaDatum, Submission
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request came from, for the log and the audit."""
+
+    ip: str | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Actor:
-    """The user behind a request, as the database had them when it began."""
+    """The user behind a request, as the database had them when it began.
+
+    Either ``key_id`` or ``session_id`` says by what they were known.
+    """
 
     id: int
     uuid: UUID
@@ -37,7 +48,11 @@ class Actor:
     site_read: bool
     service_ids: frozenset[int]
     key_id: int | None = None
+    key_uuid: UUID | None = None
     key_expires_at: datetime | None = None
+    session_id: int | None = None
+    session_uuid: UUID | None = None
+    origin: Origin = Origin()
 
 
 def may_view_metadataset(actor: Actor, metadataset: MetaDataSet) -> bool:

@@ -15,6 +15,14 @@ from datameta.database import MIGRATION_LOCK
 from datameta.models import Base
 
 
+def is_ours(name: str | None, kind: str, parents: Any) -> bool:
+    """Say whether Alembic is to compare a table: the job queue's own are not in the models."""
+    return not (kind == "table" and str(name).startswith("procrastinate_"))
+
+
+COMPARISON: dict[str, Any] = {"compare_type": True, "compare_server_default": True, "include_name": is_ours}
+
+
 class SchemaError(Exception):
     """The database's schema is not the one this version of the portal knows; the message says what to do."""
 
@@ -68,7 +76,7 @@ def find_drift(url: str) -> list[Any]:
     """Return how the database's tables differ from the models, as Alembic's operations."""
     engine = create_engine(url, poolclass=NullPool)
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        context = MigrationContext.configure(connection, opts=COMPARISON)
         return list(compare_metadata(context, Base.metadata))
 
 

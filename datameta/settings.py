@@ -87,6 +87,12 @@ def _database_url(text: str) -> str:
     return url
 
 
+def _secret_keys(text: str) -> str:
+    if text and any(len(key.strip()) < 32 for key in text.split(",")):
+        raise ValueError("32 characters or more (several keys are separated by commas)")
+    return text
+
+
 def _site_id(text: str) -> SiteIdFormat:
     match = re.fullmatch(r"([A-Za-z][A-Za-z0-9_-]{0,19}?):(\d{1,2})", text)
     if not match or not 4 <= int(match[2]) <= 18:
@@ -133,6 +139,13 @@ class Settings:
     )
     api_key_max_days: int = _setting(365, "Longest life of an API key, in days.", _integer(1, 3650))
     bcrypt_cost: int = _setting(12, "Cost of a password hash; each step doubles the time.", _integer(4, 16))
+    secret_key: str = _setting(
+        "",
+        "Key by which stored secrets are encrypted, 32 characters or more; several, newest first, separated by commas. "
+        "Empty: the portal makes one in HOME/secret.key. Processes on several machines need the same.",
+        _secret_keys,
+        secret=True,
+    )
     id_users: SiteIdFormat = _setting(SiteIdFormat("DMU-", 8), "Site ids of users, as PREFIX:DIGITS.", _site_id)
     id_groups: SiteIdFormat = _setting(SiteIdFormat("DMG-", 8), "Site ids of groups.", _site_id)
     id_submissions: SiteIdFormat = _setting(SiteIdFormat("DMS-", 8), "Site ids of submissions.", _site_id)

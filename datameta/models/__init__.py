@@ -1,8 +1,21 @@
 """The tables. A row's key is ``id``, its UUID ``uuid``, its short id ``site_id``."""
 
-from datameta.models.accounts import ApiKey, Group, User
+from datameta.models.accounts import (
+    ApiKey,
+    Group,
+    LoginSession,
+    OldPassword,
+    PasswordToken,
+    RecoveryCode,
+    Registration,
+    Throttle,
+    User,
+)
+from datameta.models.appsettings import AppSetting
+from datameta.models.audit import AuditEvent, AuditPending, AuditSeal
 from datameta.models.base import Base
 from datameta.models.files import DownloadToken, File, FileReference, FileState
+from datameta.models.idempotency import IdempotentAnswer
 from datameta.models.metadata import SITE_SCOPE, MetaDataSet, MetaDatum, UniqueClaim
 from datameta.models.services import Service, ServiceExecution, ServiceUser
 from datameta.models.submissions import Submission
@@ -10,18 +23,29 @@ from datameta.models.submissions import Submission
 __all__ = [
     "SITE_SCOPE",
     "ApiKey",
+    "AppSetting",
+    "AuditEvent",
+    "AuditPending",
+    "AuditSeal",
     "Base",
     "DownloadToken",
     "File",
     "FileReference",
     "FileState",
     "Group",
+    "IdempotentAnswer",
+    "LoginSession",
     "MetaDataSet",
     "MetaDatum",
+    "OldPassword",
+    "PasswordToken",
+    "RecoveryCode",
+    "Registration",
     "Service",
     "ServiceExecution",
     "ServiceUser",
     "Submission",
+    "Throttle",
     "UniqueClaim",
     "User",
 ]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -37,7 +37,7 @@ def make_environment(**variables: str) -> dict[str, str]:
 
 
 def run_datameta(
-    *words: str | Path, text: str = "", cwd: Path = REPOSITORY, **variables: str
+    *words: str | Path, text: str = "", cwd: Path = REPOSITORY, variables: Mapping[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """Run one command to its end, with ``text`` as its input."""
     return subprocess.run(
@@ -47,7 +47,7 @@ def run_datameta(
         text=True,
         input=text,
         cwd=cwd,
-        env=make_environment(**variables),
+        env=make_environment(**variables or {}),
         timeout=DEADLINE_SECONDS,
     )
 
@@ -110,7 +110,12 @@ class Served:
 
 @contextmanager
 def serve(
-    home: Path, folder: Path, *words: str, prefix: Sequence[str] = (), cwd: Path = REPOSITORY, **variables: str
+    home: Path,
+    folder: Path,
+    *words: str,
+    prefix: Sequence[str] = (),
+    cwd: Path = REPOSITORY,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[Served]:
     """Run a portal until the block ends; what it prints and logs goes to ``folder``."""
     command = [*prefix, str(DATAMETA), "serve", "--home", str(home), "--port", "0", "--workers", "2", *words]
@@ -121,7 +126,7 @@ def serve(
             stdout=printed,
             stderr=log,
             cwd=cwd,
-            env=make_environment(PYTHONUNBUFFERED="1", **variables),
+            env=make_environment(PYTHONUNBUFFERED="1", **variables or {}),
         )
     served = Served(process, home, folder)
     try:
@@ -133,9 +138,11 @@ def serve(
 
 
 @contextmanager
-def serve_cleanly(home: Path, folder: Path, *words: str, **variables: str) -> Iterator[Served]:
+def serve_cleanly(
+    home: Path, folder: Path, *words: str, variables: Mapping[str, str] | None = None
+) -> Iterator[Served]:
     """Run a portal until the block ends, and check that it then ended well and had no crash to log."""
-    with serve(home, folder, *words, **variables) as served:
+    with serve(home, folder, *words, variables=variables) as served:
         yield served
         assert served.stop() == 0
         assert "Traceback" not in served.log
@@ -156,16 +163,22 @@ class Api:
     address: str
     token: str
 
-    def request(self, method: str, path: str, body: Any = None) -> requests.Response:
-        """Send a request below ``/api/v1``."""
-        return requests.request(
-            method,
-            f"{self.address}/api/v1{path}",
-            json=body,
-            headers={"Authorization": f"Bearer {self.token}"},
-            timeout=DEADLINE_SECONDS,
-            proxies={"all": ""},
-        )
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        """Send a request below ``/api/v1``: JSON, or ``data`` as it is."""
+        headers = {"Authorization": f"Bearer {self.token}", **(headers or {})}
+        url = f"{self.address}/api/v1{path}"
+        with requests.Session() as session:
+            # Proxies are for the world outside.
+            session.trust_env = False
+            return session.request(method, url, json=body, data=data, headers=headers, timeout=DEADLINE_SECONDS)
 
     def call(self, method: str, path: str, body: Any = None, *, status: int = 200) -> Any:
         """Send a request, check the answer's status, and return what it says."""
@@ -221,7 +234,7 @@ def send(announced: Any, content: bytes, headers: dict[str, str] | None = None) 
 
 
 def run_main_job(lab: Api, bot: Api, sample: str) -> Any:
-    """Upload, stage, submit, and let the service answer with an accession and a report; return the set as it sees it."""
+    """Upload, stage, submit, let the service answer with an accession and a report; return the set as it sees it."""
     reads = {name: lab.upload(name, f"@{name}".encode()) for name in (f"{sample}_R1.fastq", f"{sample}_R2.fastq")}
     record = RECORD | {"Lab-ID": sample} | dict(zip(("FileR1", "FileR2"), reads, strict=True))
     staged = lab.call("POST", "/metadatasets", {"record": record})

@@ -161,7 +161,7 @@ def test_the_other_commands_succeed_beside_a_portal(served_demo: Served, words: 
 
 def test_a_database_of_ones_own_is_never_changed_without_being_told(empty_database: str, tmp_path: Path) -> None:
     def run(*words: str) -> "subprocess.CompletedProcess[str]":
-        return run_datameta(*words, "--home", str(tmp_path), DATAMETA_DATABASE_URL=empty_database)
+        return run_datameta(*words, "--home", str(tmp_path), variables={"DATAMETA_DATABASE_URL": empty_database})
 
     for words in (["serve", "--port", "0"], ["key", "add", EMAIL, "--label", "x"]):
         assert_refused(run(*words), r"The database is empty\. Run 'datameta db upgrade' first\.")
@@ -181,7 +181,7 @@ def test_a_database_of_ones_own_is_never_changed_without_being_told(empty_databa
 
 def test_a_database_that_does_not_answer_is_told_without_its_password(tmp_path: Path) -> None:
     url = f"postgresql://ada:secret@/none?host={tmp_path}"
-    done = run_datameta("serve", "--port", "0", "--home", str(tmp_path), DATAMETA_DATABASE_URL=url)
+    done = run_datameta("serve", "--port", "0", "--home", str(tmp_path), variables={"DATAMETA_DATABASE_URL": url})
     assert_refused(done, "database")
     assert "secret" not in done.stderr
 
@@ -198,14 +198,15 @@ def test_a_database_that_does_not_answer_is_told_without_its_password(tmp_path: 
     ],
 )
 def test_a_wrong_setting_is_told_by_name(tmp_path: Path, source: str, name: str, value: str) -> None:
-    words, variables = [], {}
+    words: list[str] = []
+    variables: dict[str, str] = {}
     if source == "environment":
         variables = {f"DATAMETA_{name.upper()}": value}
     else:
         ini = tmp_path / "portal.ini"
         ini.write_text(f"[app:main]\ndatameta.{name} = {value}\n")
         words = ["--config", str(ini)]
-    done = run_datameta("serve", "--home", str(tmp_path / "home"), *words, **variables)
+    done = run_datameta("serve", "--home", str(tmp_path / "home"), *words, variables=variables)
     assert_refused(done, rf"\b(DATAMETA_{name.upper()}|datameta\.{name})\b")
     assert "secret" not in done.stderr
     assert not (tmp_path / "home").exists()
@@ -237,7 +238,7 @@ def test_the_home_is_found_by_option_then_environment_then_file(tmp_path: Path, 
     given = places[places.index(source) :]
     words = [*(["--home", "a"] if "--home" in given else []), *(["--config", str(ini)] if "--config" in given else [])]
     variables = {"DATAMETA_HOME": "b"} if "DATAMETA_HOME" in given else {}
-    done = run_datameta("storage", "check", *words, cwd=tmp_path, **variables)
+    done = run_datameta("storage", "check", *words, cwd=tmp_path, variables=variables)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {expected}
 

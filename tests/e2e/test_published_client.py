@@ -38,7 +38,14 @@ def client_programs(request: pytest.FixtureRequest) -> Path:
     is_complete = environment / "complete"
     if not is_complete.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True)
-        pip = [environment / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip: list[str | Path] = [
+            environment / "bin" / "python",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+        ]
         subprocess.run([*pip, *PACKAGES], check=True)
         is_complete.write_text("\n".join(PACKAGES))
     return environment / "bin"

@@ -36,9 +36,15 @@ class Store:
 @pytest.fixture(scope="session")
 def store(rgw: RGW) -> Store:
     """Make a bucket."""
-    credentials = {"aws_access_key_id": rgw.access_key, "aws_secret_access_key": rgw.secret_key}
     config = Config(signature_version="s3v4", request_checksum_calculation="when_required", proxies={})
-    client = boto3.client("s3", endpoint_url=rgw.endpoint, region_name="us-east-1", config=config, **credentials)
+    client = boto3.client(
+        "s3",
+        endpoint_url=rgw.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=rgw.access_key,
+        aws_secret_access_key=rgw.secret_key,
+        config=config,
+    )
     bucket = f"bucket-{uuid.uuid4()}"
     client.create_bucket(Bucket=bucket)
     settings = {
@@ -56,7 +62,7 @@ def serve_store(store: Store, factory: pytest.TempPathFactory, mode: str) -> Ite
     """Run a demo portal on the store."""
     folder = factory.mktemp(mode)
     settings = store.settings | {"DATAMETA_UPLOAD_MODE": mode}
-    with serve_cleanly(folder / "home", folder, "--demo", **settings) as served:
+    with serve_cleanly(folder / "home", folder, "--demo", variables=settings) as served:
         yield served
 
 
@@ -157,9 +163,7 @@ def replay(upload: Any, download_url: str) -> bytes:
 
 
 @pytest.mark.parametrize("algorithm", ["md5", "sha256"])
-def test_an_upload_address_that_is_still_valid_changes_nothing_after_the_confirmation(
-    lab: Api, algorithm: str
-) -> None:
+def test_an_upload_address_that_is_still_valid_changes_nothing_after_the_confirmation(lab: Api, algorithm: str) -> None:
     file = lab.announce(name_file(), RIGHT, algorithm)
     send(file, RIGHT)
     confirmed = lab.confirm(file)
@@ -211,7 +215,7 @@ def test_deleting_a_file_removes_its_objects_and_what_was_sent_since(lab: Api, s
 
 
 def test_storage_check_finds_the_store_fit(presigned: Served, store: Store) -> None:
-    done = run_datameta("storage", "check", "--home", str(presigned.home), **store.settings)
+    done = run_datameta("storage", "check", "--home", str(presigned.home), variables=store.settings)
     assert done.returncode == 0, done.stdout + done.stderr
     marks = {line.split()[0] for line in done.stdout.splitlines()}
     assert marks <= {"ok", "note"}
@@ -220,7 +224,7 @@ def test_storage_check_finds_the_store_fit(presigned: Served, store: Store) -> N
 
 def test_storage_check_says_that_a_bucket_is_missing(presigned: Served, store: Store) -> None:
     settings = store.settings | {"DATAMETA_S3_BUCKET": "there-is-none"}
-    done = run_datameta("storage", "check", "--home", str(presigned.home), **settings)
+    done = run_datameta("storage", "check", "--home", str(presigned.home), variables=settings)
     assert done.returncode == 1
     assert "FAIL" in done.stdout
     assert "Traceback" not in done.stderr
@@ -229,7 +233,7 @@ def test_storage_check_says_that_a_bucket_is_missing(presigned: Served, store: S
 def test_sweep_runs_beside_the_portal_and_takes_nothing_that_is_in_use(presigned: Served, store: Store) -> None:
     lab = presigned.open_lab()
     file, announced = lab.upload(name_file(), RIGHT), lab.announce(name_file(), RIGHT)
-    done = run_datameta("sweep", "--home", str(presigned.home), **store.settings)
+    done = run_datameta("sweep", "--home", str(presigned.home), variables=store.settings)
     assert done.returncode == 0, done.stderr
     assert lab.fetch(file) == RIGHT
     assert send(announced, RIGHT)[0] == 200

@@ -36,7 +36,7 @@ def test_the_printed_lines_make_a_submission_with_the_services_result_each_time(
     samples = [paste(served_demo, tmp_path / name) for name in ("first", "second")]
     group = lab.call("GET", "/rpc/whoami")["group"]["id"]["site"]
     submissions = lab.call("GET", f"/groups/{group}/submissions")
-    submitted = {id["site"]: each for each in submissions for id in each["metadatasetIds"]}
+    submitted = {key["site"]: each for each in submissions for key in each["metadatasetIds"]}
     found = {each["record"]["Lab-ID"]: each for each in bot.call("GET", "/metadatasets")}
     for sample in samples:
         metadataset = found[sample]

@@ -52,7 +52,8 @@ def test_the_versions_are_one_line() -> None:
 def test_the_migrations_make_what_the_models_say(url: str) -> None:
     migrations.upgrade(url)
     assert migrations.find_drift(url) == []
-    assert list_tables(url) == set(Base.metadata.tables) | {"alembic_version"}
+    ours = {table for table in list_tables(url) if not table.startswith("procrastinate_")}
+    assert ours == set(Base.metadata.tables) | {"alembic_version"}
 
 
 def test_a_difference_from_the_models_is_found(url: str) -> None:
