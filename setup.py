@@ -50,6 +50,7 @@ setup(
     extras_require={
         "test": [
             "boto3-stubs[s3]>=1.42",
+            "aiosmtpd>=1.4",
             "hypothesis>=6.150",
             "moto[s3,server]>=5.2",
             "mypy>=1.19",
@@ -58,6 +59,7 @@ setup(
             "pytest-xdist>=3.8",
             "requests>=2.32",
             "ruff>=0.14",
+            "schemathesis>=4.20",
             "types-PyYAML",
             "webtest>=3.0.7",
         ],

@@ -48,7 +48,9 @@ END $$
 
 def run_script(script: str) -> None:
     """Run SQL as it is: no placeholders, any number of statements."""
-    op.get_bind().connection.driver_connection.execute(script)
+    connection = op.get_bind().connection.driver_connection
+    assert connection is not None
+    connection.execute(script)
 
 
 def upgrade() -> None:

@@ -155,8 +155,6 @@ def _printable(text: str, length: int) -> str:
 
 def view_exception(error: Exception, request: Request) -> Response:
     """Return the response for whatever was raised."""
-    if isinstance(error, HTTPException) and error.status_code < 400:
-        return error
     refusal = _refusal_of(error, request)
     if isinstance(refusal, InternalError):
         log.error("%s %s failed", request.method, _path_of(request), exc_info=error)
@@ -176,8 +174,6 @@ def _refusal_of(error: Exception, request: Request) -> DataMetaError:
         # The check of the answer would read the address again.
         request.environ["pyramid_openapi3.validate_response"] = False
         return ValidationError("The address is not valid UTF-8.", code="malformed")
-    if isinstance(error, HTTPException) and error.status_code < 500:
-        return ValidationError("The request cannot be read.", code="malformed")
     if isinstance(error, OperationalError | InterfaceError | PoolTimeoutError) or (
         isinstance(error, DBAPIError) and error.connection_invalidated
     ):

@@ -14,6 +14,7 @@ def create_submission(request: Request) -> Any:
         request.db,
         request.actor,
         **_read_request(request),
+        label=request.openapi_validated.body.get("label"),
         site_id_format=request.portal_settings.id_submissions,
     )
     return serialize.show_submission(submitted)
@@ -36,8 +37,4 @@ def get_group_submissions(request: Request) -> Any:
 
 def _read_request(request: Request) -> dict[str, Any]:
     body = request.openapi_validated.body
-    return {
-        "metadataset_ids": body["metadatasetIds"],
-        "file_ids": body["fileIds"],
-        "label": body.get("label"),
-    }
+    return {"metadataset_ids": body["metadatasetIds"], "file_ids": body["fileIds"]}

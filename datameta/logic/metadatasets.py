@@ -20,7 +20,6 @@ from datameta.authz import (
     may_change_metadataset,
     may_query_awaiting,
     may_view_metadataset,
-    may_view_metadatum,
     visible_submitted,
 )
 from datameta.errors import ForbiddenError, NotFoundError, Problem, ResourceNotModifiableError, ValidationError
@@ -39,7 +38,6 @@ from datameta.models import (
     File,
     FileReference,
     MetaDataSet,
-    MetaDatum,
     Service,
     ServiceExecution,
     Submission,
@@ -204,11 +202,6 @@ def select_metadatasets() -> Select[Any]:
         .join(User, User.id == MetaDataSet.user_id)
         .outerjoin(Submission, Submission.id == MetaDataSet.submission_id)
     )
-
-
-def visible_definitions(db: Session, actor: Actor) -> list[MetaDatum]:
-    """Return the definitions of the fields whose values the actor may see."""
-    return [metadatum for metadatum in list_definitions(db) if may_view_metadatum(actor, metadatum)]
 
 
 def _matches_query(db: Session, actor: Actor, query: Query) -> ColumnElement[bool]:

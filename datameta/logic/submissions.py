@@ -42,8 +42,6 @@ from datameta.models import (
 )
 from datameta.settings import SiteIdFormat
 
-MAX_LABEL_LENGTH = 100
-
 
 @dataclass
 class Bundle:
@@ -67,13 +65,13 @@ class Submitted:
 
 
 def prevalidate_submission(
-    db: Session, actor: Actor, *, metadataset_ids: Sequence[str], file_ids: Sequence[str], label: str | None
+    db: Session, actor: Actor, *, metadataset_ids: Sequence[str], file_ids: Sequence[str]
 ) -> None:
     """Check a submission without making it.
 
     Raises ``ValidationError`` with every problem.
     """
-    bundle = check_submission(db, actor, metadataset_ids=metadataset_ids, file_ids=file_ids, label=label)
+    bundle = check_submission(db, actor, metadataset_ids=metadataset_ids, file_ids=file_ids)
     if bundle.problems:
         raise ValidationError(bundle.problems)
 
@@ -91,7 +89,7 @@ def create_submission(
 
     Raises ``ValidationError`` with every problem.
     """
-    bundle = check_submission(db, actor, metadataset_ids=metadataset_ids, file_ids=file_ids, label=label, lock=True)
+    bundle = check_submission(db, actor, metadataset_ids=metadataset_ids, file_ids=file_ids, lock=True)
     if bundle.problems:
         raise ValidationError(bundle.problems)
     row = {"label": label or None, "user_id": actor.id, "group_id": actor.group_id}
@@ -121,7 +119,6 @@ def check_submission(
     *,
     metadataset_ids: Sequence[str],
     file_ids: Sequence[str],
-    label: str | None,
     lock: bool = False,
 ) -> Bundle:
     """Find what the ids stand for and everything that speaks against submitting it.
@@ -129,10 +126,6 @@ def check_submission(
     With ``lock`` the definitions, sets and files stay as they were checked until the transaction ends.
     """
     bundle = Bundle()
-    if label is not None and len(label) > MAX_LABEL_LENGTH:
-        bundle.problems.append(
-            Problem(f"A label has at most {MAX_LABEL_LENGTH} characters.", "too_long", field="label")
-        )
     if not metadataset_ids and not file_ids:
         bundle.problems.append(Problem("A submission holds at least one metadataset or file.", "empty_submission"))
     definitions = list_definitions(db, lock="share" if lock else None)

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import ProgrammingError
 
 from datameta.api import iterate_operations, load_spec, serialize
+from datameta.api.validation import explain_errors
 from datameta.database import Database
 from datameta.logic import metadatasets
 from tests.conftest import API, Client, Portal, codes
@@ -80,7 +81,8 @@ def test_every_bad_credential_is_401(portal: Portal, lab: Client) -> None:
     token = lab.token or ""
     bad = [
         "", "Bearer", "Bearer ", f"Bearer {token[:-1]}", f"Bearer {token}x", f"Bearer {token} x", f"Basic {token}",
-        token, f"Bearer {token.swapcase()}", "Bearer " + "x" * 64, "Bearer " + "ü" * 64, f"Bearer {token},Bearer {token}",
+        token, f"Bearer {token.swapcase()}", "Bearer " + "x" * 64,
+        "Bearer " + "ü" * 64, f"Bearer {token},Bearer {token}",
         "Bearer " + "x" * 100_000,
     ]  # fmt: skip
     for credential in bad:
@@ -226,7 +228,6 @@ def test_a_key_that_occurs_twice_is_named(lab: Client) -> None:
                 ("invalid_text", "label"),
             },
         ),
-        ({"metadatasetIds": [], "fileIds": ["x"] * 100_001}, {("too_many", "fileIds")}),
         (
             {"metadatasetIds": [10**400], "fileIds": [True]},
             {("wrong_type", "metadatasetIds/0"), ("wrong_type", "fileIds/0")},
@@ -240,6 +241,23 @@ def test_a_body_that_does_not_fit_the_specification_is_told_all(
     for path in ("submissions", "presubvalidation"):
         answer = send(lab, "POST", f"{API}/{path}", json.dumps(body).encode(), Content_Type="application/json")
         assert check_refusal(answer, 400) == expected
+
+
+def test_a_list_that_is_too_long_is_named(lab: Client) -> None:
+    for length, expected in ((100_001, {("too_many", "fileIds")}), (100_000, {("not_found", "fileIds")})):
+        answer = lab.post("/presubvalidation", {"metadatasetIds": [], "fileIds": ["x"] * length})
+        assert check_refusal(answer, 400) == expected
+
+
+def test_what_the_validator_says_itself_is_not_told() -> None:
+    [problem] = explain_errors([ValueError("a secret")])
+    assert "secret" not in problem.message
+
+
+def test_a_value_or_null_is_told_as_a_value(portal: Portal) -> None:
+    admin = portal.add_user(site_admin=True)
+    answer = admin.put("/services/DMP-x", {"name": 3, "userIds": ["x", 3]})
+    assert check_refusal(answer, 400) == {("wrong_type", "name"), ("wrong_type", "userIds/1")}
 
 
 def test_a_number_out_of_bounds_is_named(portal: Portal) -> None:
@@ -292,9 +310,9 @@ def test_no_body_may_be_omitted(portal: Portal) -> None:
 
 
 @pytest.fixture
-def logged(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], str]]:
+def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
     caplog.set_level(logging.DEBUG)
-    yield lambda: "\n".join(logging.Formatter().format(record) for record in caplog.records)
+    return lambda: "\n".join(logging.Formatter().format(record) for record in caplog.records)
 
 
 def count_sets(portal: Portal) -> int:
@@ -329,6 +347,17 @@ def test_an_answer_that_breaks_the_specification_is_500_and_not_committed(
     monkeypatch.undo()
     assert lab.post("/metadatasets", {"record": {}}).status_int == 200
     assert count_sets(portal) == 1
+
+
+def test_a_crash_behind_the_views_is_500_and_not_committed(
+    portal: Portal, lab: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(response: Any) -> Any:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr("pyramid_openapi3.tween.PyramidOpenAPIResponse", crash)
+    assert check_refusal(lab.post("/metadatasets", {"record": {}}), 500) == {("internal_error", None)}
+    assert count_sets(portal) == 0
 
 
 def test_an_answer_that_cannot_be_written_is_500_and_not_committed(

@@ -361,6 +361,20 @@ def test_a_page_is_read_when_the_reader_has_taken_the_one_before(
     assert [count for _, count in parts] == [0, 1, 2, 2]
 
 
+def test_sets_that_vanish_while_they_are_read_leave_valid_json(
+    portal: Portal, admin: Client, lab: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(4):
+        lab.submit([lab.stage()])
+    monkeypatch.setattr(metadatasets, "PAGE_SIZE", 2)
+    request = webtest.TestRequest.blank(f"{API}/metadatasets", headers={"Authorization": f"Bearer {lab.token}"})
+    _, _, pieces = request.call_application(portal.app.app)
+    body = next(iter(pieces))
+    with portal.database.engine.begin() as connection:
+        connection.execute(text("DELETE FROM metadatasets"))
+    assert len(json.loads(body + b"".join(pieces))) == 2
+
+
 def test_a_cursor_goes_on_without_a_limit(portal: Portal, admin: Client, lab: Client) -> None:
     add_many(portal, admin, lab)
     first = lab.get("/metadatasets", params={"limit": 4})

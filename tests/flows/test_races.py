@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import pytest
 import webtest
@@ -54,8 +54,7 @@ def race_common_value(portal: Portal) -> list[webtest.TestResponse]:
     for number in range(RACERS):
         client = fork(portal.add_user(f"Lab {number}"))
         values = ("one", "two") if number % 2 else ("two", "one")
-        staged = [client.stage(ID=value) for value in values]
-        calls.append(lambda client=client, staged=staged: client.submit(staged))
+        calls.append(partial(client.submit, [client.stage(ID=value) for value in values]))
     return race(calls)
 
 
@@ -103,11 +102,8 @@ def test_of_racing_submissions_of_the_same_things_exactly_one_wins(portal: Porta
     lab = portal.add_user()
     sets = [lab.stage(File="a.fq"), lab.stage(File="b.fq")]
     files = [lab.upload("a.fq", b"a"), lab.upload("b.fq", b"b")]
-    calls: list[Callable[[], Any]] = []
-    for number in range(RACERS):
-        step = 1 if number % 2 else -1
-        calls.append(lambda client=fork(lab), step=step: client.submit(sets[::step], files[::step]))
-    answers = race(calls)
+    orders = [1, -1] * (RACERS // 2)
+    answers = race([partial(fork(lab).submit, sets[::order], files[::order]) for order in orders])
     assert statuses(answers) == {200: 1, 400: RACERS - 1}
     losers = [answer for answer in answers if answer.status_int == 400]
     assert all(
@@ -126,9 +122,9 @@ def test_a_submission_racing_with_deletions_is_whole_or_absent(portal: Portal) -
         file = lab.upload(f"{number}.fq", b"a")
         submitted, set_deleted, file_deleted = race(
             [
-                lambda client=fork(lab), sets=(other, staged), file=file: client.submit(list(sets), [file]),
-                lambda client=fork(lab), path=staged["id"]["site"]: client.delete(f"/metadatasets/{path}"),
-                lambda client=fork(lab), path=file["id"]["uuid"]: client.delete(f"/files/{path}"),
+                partial(fork(lab).submit, [other, staged], [file]),
+                partial(fork(lab).delete, f"/metadatasets/{staged['id']['site']}"),
+                partial(fork(lab).delete, f"/files/{file['id']['uuid']}"),
             ]
         )
         if submitted.status_int == 200:
@@ -151,12 +147,8 @@ def test_of_racing_answers_of_a_service_exactly_one_wins(portal: Portal) -> None
     staged = lab.stage()
     lab.submit([staged])
     path = f"/service-execution/{service}/{staged['id']['site']}"
-    answers = race(
-        [
-            lambda client=fork(bot), text=str(number): client.post(path, {"record": {"Text": text}, "fileIds": []})
-            for number in range(RACERS)
-        ]
-    )
+    bodies = [{"record": {"Text": str(number)}, "fileIds": []} for number in range(RACERS)]
+    answers = race([partial(fork(bot).post, path, body) for body in bodies])
     assert statuses(answers) == {200: 1, 403: RACERS - 1}
     [winner] = [answer.json for answer in answers if answer.status_int == 200]
     assert bot.get(f"/metadatasets/{staged['id']['uuid']}").json == winner
@@ -164,14 +156,9 @@ def test_of_racing_answers_of_a_service_exactly_one_wins(portal: Portal) -> None
 
 def test_of_racing_services_of_one_name_exactly_one_comes_about(portal: Portal) -> None:
     admin = portal.add_user(site_admin=True)
-    answers = race([lambda client=fork(admin): client.post("/services", {"name": "Analysis"}) for _ in range(RACERS)])
+    answers = race([partial(fork(admin).post, "/services", {"name": "Analysis"}) for _ in range(RACERS)])
     assert statuses(answers) == {200: 1, 400: RACERS - 1}
     assert all(codes(answer) == {("duplicate_name", "name")} for answer in answers if answer.status_int == 400)
     spares = [admin.post("/services", {"name": f"S{number}"}).json["id"]["site"] for number in range(RACERS)]
-    answers = race(
-        [
-            lambda client=fork(admin), spare=spare: client.put(f"/services/{spare}", {"name": "Assembly"})
-            for spare in spares
-        ]
-    )
+    answers = race([partial(fork(admin).put, f"/services/{spare}", {"name": "Assembly"}) for spare in spares])
     assert statuses(answers) == {200: 1, 400: RACERS - 1}
