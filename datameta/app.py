@@ -1,5 +1,6 @@
 """The application, put together: settings, database, store, and the API in front of them."""
 
+import sys
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +13,15 @@ from datameta.database import Database
 from datameta.settings import Settings
 from datameta.storage import Storage, open_storage
 from datameta.vault import open_vault
+
+
+class PortalRequest(Request):  # type: ignore[misc]
+    """A request whose body, where it is read whole, stays in memory.
+
+    The server has bounded such a body; a temporary file for each would be slower, and closed late.
+    """
+
+    request_body_tempfile_limit = sys.maxsize
 
 
 def open_app(settings: Settings) -> Any:
@@ -31,11 +41,12 @@ def open_app(settings: Settings) -> Any:
 def make_app(settings: Settings, database: Database, storage: Storage) -> Any:
     """Return the WSGI application over an open database and store."""
     config = Configurator(
+        request_factory=PortalRequest,
         settings={
             # The identity is nobody's business before routing, and costs a query.
             "tm.annotate_user": "false",
             "tm.commit_veto": "pyramid_tm.default_commit_veto",
-        }
+        },
     )
     config.add_request_method(lambda request: settings, "portal_settings", property=True)
     config.add_request_method(lambda request: storage, "storage", property=True)

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, true
+from sqlalchemy import ColumnElement, false, true
 
-from datameta.models import File, MetaDataSet, MetaDatum, Submission
+from datameta.models import File, MetaDataSet, MetaDatum, Submission, User
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +121,38 @@ def may_view_user(actor: Actor, user_id: int, group_id: int) -> bool:
 def may_view_user_roles(actor: Actor, group_id: int) -> bool:
     """Say whether the actor sees a user's e-mail and roles, not only the name."""
     return actor.site_admin or (actor.group_admin and actor.group_id == group_id)
+
+
+def may_view_user_events(actor: Actor, user_id: int) -> bool:
+    """Say whether the actor sees a user's security events."""
+    return actor.id == user_id or actor.site_admin
+
+
+def may_view_all_groups(actor: Actor) -> bool:
+    """Say whether the actor sees every group, not only the own one."""
+    return actor.site_admin or actor.site_read
+
+
+def may_list_users(actor: Actor) -> bool:
+    return actor.site_admin or actor.group_admin
+
+
+def visible_users(actor: Actor) -> ColumnElement[bool]:
+    """Return the condition on ``User`` for whom ``may_view_user_roles`` grants."""
+    if actor.site_admin:
+        return true()
+    return User.group_id == actor.group_id if actor.group_admin else false()
+
+
+def may_change_user(actor: Actor, user: User, name: str) -> bool:
+    """Say whether the actor may change this property of a user."""
+    is_self = actor.id == user.id
+    is_leader = may_view_user_roles(actor, user.group_id)
+    return {
+        "name": is_self or is_leader,
+        "group_id": actor.site_admin,
+        "group_admin": is_leader,
+        "site_admin": actor.site_admin and not is_self,
+        "site_read": actor.site_admin,
+        "enabled": is_leader and not is_self and (actor.site_admin or not user.site_admin),
+    }[name]

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -29,18 +30,23 @@ from datameta.clock import utc_now
 from datameta.credentials import make_password
 from datameta.database import SWEEP_LOCK, Database
 from datameta.errors import DataMetaError
-from datameta.logic import accounts, demo
+from datameta.jobs.tasks import Site
+from datameta.jobs.worker import WorkerError, do_due_jobs, run_worker
+from datameta.logic import demo, groups, keys, users
 from datameta.logic.sweep import sweep as run_sweep
 from datameta.settings import Settings, SettingsError, read_settings
 from datameta.storage import open_storage
+from datameta.vault import open_vault
 
 THREADS = 8
+WORKER_POOL = 4
 REFUSALS = (
     SettingsError,
     DataMetaError,
     embedded.EmbeddedPostgresError,
     migrations.SchemaError,
     server.ServerError,
+    WorkerError,
 )
 
 
@@ -76,10 +82,11 @@ def installation(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--workers", default=os.cpu_count() or 1, type=click.IntRange(1, 64), help="Processes; default one a core."
 )
+@click.option("--no-worker", is_flag=True, help="Do no jobs here: 'datameta worker' runs by itself.")
 @click.option("--demo", "with_demo", is_flag=True, help="Add a small site to try, once.")
 @installation
-def serve(settings: Settings, host: str, port: int, workers: int, with_demo: bool) -> None:
-    """Serve the portal until told to stop."""
+def serve(settings: Settings, host: str, port: int, workers: int, no_worker: bool, with_demo: bool) -> None:
+    """Serve the portal until told to stop, and do its jobs (mails, cleaning up) in one process more."""
     port = port or _find_free_port(host)
     if settings.base_url == Settings.base_url:
         settings = dataclasses.replace(settings, base_url=f"http://{host}:{port}")
@@ -92,6 +99,9 @@ def serve(settings: Settings, host: str, port: int, workers: int, with_demo: boo
 
         def open_worker() -> Any:
             return make_app(settings, Database(url, pool_size=settings.database_pool), open_storage(settings))
+
+        def do_jobs(announce_ready: Callable[[server.Stop], None]) -> None:
+            run_worker(_open_site(settings, Database(url, pool_size=WORKER_POOL)), announce_ready)
 
         def announce(address: str) -> None:
             click.echo(f"DataMeta {__version__} serves {settings.base_url} (listening on {address}).")
@@ -108,8 +118,28 @@ def serve(settings: Settings, host: str, port: int, workers: int, with_demo: boo
             upload_prefix=f"{PREFIX}/upload/",
             spool=settings.home / "spool",
             announce=announce,
+            companions=[] if no_worker else [do_jobs],
         )
     sys.exit(code)
+
+
+@main.command()
+@click.option("--once", is_flag=True, help="Do the jobs that are due, and end.")
+@installation
+def worker(settings: Settings, once: bool) -> None:
+    """Do the portal's jobs until told to stop: send mails, finish what was left, clean up."""
+
+    def announce(stop: server.Stop) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop())
+        click.echo("The worker is ready.", err=True)
+
+    with _open_database(settings) as database:
+        site = _open_site(settings, database)
+        if once:
+            do_due_jobs(site)
+        else:
+            run_worker(site, announce)
 
 
 @main.group()
@@ -126,12 +156,18 @@ def user() -> None:
 @click.option("--group-admin", is_flag=True, help="May administer the group.")
 @installation
 def add_user(settings: Settings, email: str, name: str, group: str, **roles: bool) -> None:
-    """Add a user. The password is read from standard input, or else made and printed."""
+    """Add a user. The password is read from standard input, or else made and printed.
+
+    The site's rules for passwords do not hold here; it has at most 256 characters.
+    """
     sent = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
     password = sent or make_password()
+    for what, text, longest in (("password", password, 256), ("name", name, 255), ("group's name", group, 255)):
+        if len(text) > longest or not text.strip() or "\0" in text:
+            raise click.ClickException(f"A {what} has 1 to {longest} characters.")
     with _open_database(settings) as database, database.sessions.begin() as db:
-        row, is_new = accounts.find_or_add_group(db, name=group, site_id_format=settings.id_groups)
-        added = accounts.add_user(db, settings=settings, email=email, name=name, group=row, password=password, **roles)
+        row, is_new = groups.find_or_add_group(db, name=group, site_id_format=settings.id_groups)
+        added = users.add_user(db, settings=settings, email=email, name=name, group=row, password=password, **roles)
     if is_new:
         click.echo(f"Added the group {group} ({row.site_id}).", err=True)
     click.echo(f"Added the user {email} ({added.site_id}).", err=True)
@@ -152,14 +188,14 @@ def key() -> None:
 def add_key(settings: Settings, email: str, label: str, expires: str | None) -> None:
     """Make an API key for a user and print its token, and nothing else."""
     latest = utc_now() + timedelta(days=settings.api_key_max_days)
-    expires_at = latest if expires is None else accounts.parse_expiry(expires, latest)
-    if not 1 <= len(label) <= accounts.MAX_LABEL_LENGTH:
-        raise click.ClickException(f"A label has 1 to {accounts.MAX_LABEL_LENGTH} characters.")
+    expires_at = latest if expires is None else keys.parse_expiry(expires, latest)
+    if not 1 <= len(label) <= keys.MAX_LABEL_LENGTH:
+        raise click.ClickException(f"A label has 1 to {keys.MAX_LABEL_LENGTH} characters.")
     with _open_database(settings) as database, database.sessions.begin() as db:
-        owner = accounts.get_user_by_email(db, email)
+        owner = users.get_user_by_email(db, email)
         if owner is None:
             raise click.ClickException(f"There is no user with the address {email}.")
-        _, token = accounts.add_key(db, user_id=owner.id, label=label, expires_at=expires_at)
+        _, token = keys.add_key(db, user_id=owner.id, label=label, expires_at=expires_at)
     click.echo(token)
 
 
@@ -260,6 +296,10 @@ def _open_database(settings: Settings) -> Iterator[Database]:
             yield database
         finally:
             database.dispose()
+
+
+def _open_site(settings: Settings, database: Database) -> Site:
+    return Site(settings, database, open_storage(settings), open_vault(settings))
 
 
 def _prepare_demo(settings: Settings, url: str) -> str:

@@ -8,6 +8,8 @@
  ├─ ``ValidationError``               the request breaks a rule; one problem per fault
  ├─ ``ConflictError``                 the request is right, but not in this state
  ├─ ``TooLargeError``                 more bytes than the portal takes
+ ├─ ``IdempotencyError``              the same Idempotency-Key came with another body
+ ├─ ``TooManyRequestsError``          too many attempts; the same is answered later
  ├─ ``GoneError``                     it existed, but its time is over
  └─ ``UnavailableError``              the database or the store does not answer; try again
 
@@ -79,6 +81,11 @@ class ConflictError(DataMetaError):
     message = "The request does not fit the current state."
 
 
+class IdempotencyError(DataMetaError):
+    code = "idempotency_key_reused"
+    message = "This Idempotency-Key was used with another body; take a new key for a new request."
+
+
 class TooLargeError(DataMetaError):
     code = "too_large"
     message = "The request is larger than the portal accepts."
@@ -87,6 +94,17 @@ class TooLargeError(DataMetaError):
 class GoneError(DataMetaError):
     code = "expired"
     message = "This has expired."
+
+
+class TooManyRequestsError(DataMetaError):
+    """``retry_after`` is in how many seconds there is room for another attempt."""
+
+    code = "too_many_requests"
+    message = "There were too many attempts. Wait before you try again."
+
+    def __init__(self, *, retry_after: int) -> None:
+        super().__init__()
+        self.retry_after = retry_after
 
 
 class UnavailableError(DataMetaError):

@@ -6,7 +6,8 @@ and workers are started, replaced, reloaded and stopped without cutting off a ru
 
 The parent never builds the application; it binds, forks and watches. A socket pair joins it to
 each worker: the worker writes one byte when it is ready, and stops gracefully at end of file,
-which the kernel also delivers when the parent is killed.
+which the kernel also delivers when the parent is killed. Companions are workers that do something
+else than to serve HTTP; they are started, replaced, reloaded and stopped along with the others.
 
 Signals to the parent: SIGTERM and SIGINT stop gracefully, a second one kills; SIGHUP replaces
 the workers, or stops if the portal runs in a terminal, because then the terminal was closed.
@@ -23,9 +24,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -61,6 +63,10 @@ REFUSALS = {
     500: ("InternalServerError", "internal_error", "The portal failed to answer. The failure was logged."),
     501: ("NotImplementedError", "not_implemented", "The portal does not know this transfer encoding."),
 }
+
+Stop = Callable[[], None]
+Companion = Callable[[Callable[[Stop], None]], None]
+"""What another process does: it is called with a function to call, once ready, with the one that stops it."""
 
 
 class ServerError(Exception):
@@ -247,6 +253,7 @@ class Worker:
     """A child process as the parent sees it; ``kill_at`` is set once it has been told to stop."""
 
     pid: int
+    work: Callable[[socket.socket], None]
     line: socket.socket
     generation: int
     started: float
@@ -255,16 +262,19 @@ class Worker:
 
 
 class Supervisor:
-    """Keeps ``count`` workers of the newest generation that could start."""
+    """Keeps one worker for each of ``works``, all of the newest generation that could start."""
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
     def __init__(
-        self, listener: socket.socket, count: int, work: Callable[[socket.socket], None], announce: Callable[[], None]
+        self,
+        listener: socket.socket,
+        works: Sequence[Callable[[socket.socket], None]],
+        announce: Callable[[], None],
     ) -> None:
-        self.listener, self.count, self.work, self.announce = listener, count, work, announce
+        self.listener, self.works, self.announce = listener, works, announce
         self.workers: list[Worker] = []
-        self.restarts: list[float] = []
+        self.restarts: list[tuple[float, Callable[[socket.socket], None]]] = []
         self.newest = self.serving = self.crashes = self.exit_code = 0
         self.stopping = False
         self.in_terminal = os.isatty(0)
@@ -294,7 +304,7 @@ class Supervisor:
 
     def wait(self, signals: int) -> None:
         """Wait for one thing to happen and act on it."""
-        due = [*self.restarts, *(worker.kill_at for worker in self.workers if worker.kill_at)]
+        due = [*(moment for moment, _ in self.restarts), *(worker.kill_at for worker in self.workers if worker.kill_at)]
         timeout = max(0.0, min(due) - time.monotonic()) if due else None
         starting = [worker for worker in self.workers if worker.ready is None]
         sources: list[int | socket.socket] = [signals, *(worker.line for worker in starting)]
@@ -309,9 +319,9 @@ class Supervisor:
             if worker.kill_at and worker.kill_at <= time.monotonic():
                 os.kill(worker.pid, signal.SIGKILL)
             self.reap(worker)
-        for moment in [moment for moment in self.restarts if moment <= time.monotonic()]:
-            self.restarts.remove(moment)
-            self.start_worker(self.serving)
+        for restart in [restart for restart in self.restarts if restart[0] <= time.monotonic()]:
+            self.restarts.remove(restart)
+            self.start_worker(self.serving, restart[1])
 
     def handle_signal(self, number: int) -> None:
         """Do what an operator's signal asks for."""
@@ -331,10 +341,10 @@ class Supervisor:
     def start_generation(self) -> None:
         """Start a full set of workers."""
         self.newest += 1
-        for _ in range(self.count):
-            self.start_worker(self.newest)
+        for work in self.works:
+            self.start_worker(self.newest, work)
 
-    def start_worker(self, generation: int) -> None:
+    def start_worker(self, generation: int, work: Callable[[socket.socket], None]) -> None:
         """Fork one worker."""
         ours, theirs = socket.socketpair()
         # Until the child has let go of the wake-up pipe, its signals would look like the parent's.
@@ -342,13 +352,15 @@ class Supervisor:
         try:
             pid = os.fork()
             if not pid:
-                self.become_worker(ours, theirs)
+                self.become_worker(work, ours, theirs)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)
         theirs.close()
-        self.workers.append(Worker(pid, ours, generation, time.monotonic()))
+        self.workers.append(Worker(pid, work, ours, generation, time.monotonic()))
 
-    def become_worker(self, ours: socket.socket, theirs: socket.socket) -> NoReturn:
+    def become_worker(
+        self, work: Callable[[socket.socket], None], ours: socket.socket, theirs: socket.socket
+    ) -> NoReturn:
         """Work, and leave without running what the parent has in store for its own end."""
         code = 1
         try:
@@ -358,7 +370,7 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)
             for line in [ours, *(worker.line for worker in self.workers)]:
                 line.close()
-            self.work(theirs)
+            work(theirs)
             code = 0
         except BaseException as error:
             logger.critical("a worker failed: %s", error, exc_info=True)
@@ -382,7 +394,7 @@ class Supervisor:
         if first:
             self.announce()
         else:
-            logger.info("reloaded: %d new workers", self.count)
+            logger.info("reloaded: %d new workers", len(self.works))
 
     def reap(self, worker: Worker) -> None:
         """Notice that a worker has ended and decide what follows."""
@@ -406,7 +418,7 @@ class Supervisor:
             self.crashes = 0 if now - worker.started > STABLE_SECONDS else self.crashes + 1
             delay = min(0.1 * 2**self.crashes, LONGEST_BACKOFF_SECONDS)
             logger.error("worker %d ended with %d; a new one starts in %.1f seconds", pid, code, delay)
-            self.restarts.append(now + delay)
+            self.restarts.append((now + delay, worker.work))
 
     def stop(self, workers: list[Worker], *, grace: float = GRACE_SECONDS + 1) -> None:
         """Tell workers to stop, and set the time when they are killed."""
@@ -451,11 +463,13 @@ def serve(
     upload_prefix: str,
     spool: Path,
     announce: Callable[[str], None] | None = None,
+    companions: Sequence[Companion] = (),
 ) -> int:
     """Serve until told to stop and return the exit code; raises ``ServerError`` if the address cannot be had.
 
     ``make_app`` runs once in each worker. ``announce`` gets the address once all workers are
-    ready. Bodies too large for memory wait in nameless files in ``spool``.
+    ready. Bodies too large for memory wait in nameless files in ``spool``. Each of ``companions``
+    runs in a process of its own.
     """
     limits = Limits(
         threads=threads, body_max_bytes=body_max_bytes, upload_max_bytes=upload_max_bytes, upload_prefix=upload_prefix
@@ -470,10 +484,30 @@ def serve(
         line.send(b"1")
         server.run()
 
+    def accompany(companion: Companion, line: socket.socket) -> None:
+        listener.close()
+
+        def announce_ready(stop: Stop) -> None:
+            threading.Thread(target=stop_at_end_of, args=(line, stop), daemon=True).start()
+            line.send(b"1")
+
+        companion(announce_ready)
+
     def announce_address() -> None:
         if announce:
             shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
             announce(f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}")
 
     with listener:
-        return Supervisor(listener, workers, work, announce_address).run()
+        works = [work] * workers + [partial(accompany, companion) for companion in companions]
+        return Supervisor(listener, works, announce_address).run()
+
+
+def stop_at_end_of(line: socket.socket, stop: Stop) -> None:
+    """Wait for the parent to stop this companion, or to die, and see to it that the companion ends."""
+    with suppress(OSError):
+        line.recv(1)
+    stop()
+    time.sleep(GRACE_SECONDS)
+    logger.warning("cut off a companion that was busy for %d seconds more", GRACE_SECONDS)
+    os._exit(0)

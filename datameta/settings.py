@@ -146,6 +146,16 @@ class Settings:
         _secret_keys,
         secret=True,
     )
+    smtp_host: str = _setting("", "Mail server. Empty: mails are written as files into HOME/mail.")
+    smtp_port: int = _setting(587, "Port of the mail server.", _integer(1, 65535))
+    smtp_user: str = _setting("", "User at the mail server. Empty: none is needed.")
+    smtp_password: str = _setting("", "Password at the mail server.", secret=True)
+    smtp_tls: str = _setting(
+        "starttls",
+        "How the way to the mail server is protected: 'starttls', 'tls' (from the first byte), or 'none'.",
+        _one_of("none", "starttls", "tls"),
+    )
+    smtp_timeout: int = _setting(10, "Seconds to wait for the mail server.", _integer(1, 300))
     id_users: SiteIdFormat = _setting(SiteIdFormat("DMU-", 8), "Site ids of users, as PREFIX:DIGITS.", _site_id)
     id_groups: SiteIdFormat = _setting(SiteIdFormat("DMG-", 8), "Site ids of groups.", _site_id)
     id_submissions: SiteIdFormat = _setting(SiteIdFormat("DMS-", 8), "Site ids of submissions.", _site_id)
@@ -191,4 +201,8 @@ def read_settings(ini: Mapping[str, str] | None = None, environ: Mapping[str, st
         raise SettingsError("datameta.s3_bucket is missing: storage 's3' needs the name of a bucket.")
     if settings.storage == "local" and settings.upload_mode == "presigned":
         raise SettingsError("datameta.upload_mode 'presigned' needs storage 's3'; local storage is 'gateway'.")
+    if bool(settings.smtp_user) != bool(settings.smtp_password):
+        raise SettingsError("datameta.smtp_user and datameta.smtp_password belong together: give both or neither.")
+    if settings.smtp_user and settings.smtp_tls == "none":
+        raise SettingsError("datameta.smtp_tls 'none' would show the password: it needs 'starttls' or 'tls'.")
     return settings

@@ -19,7 +19,7 @@ for name, value in json.load(sys.stdin)["requestHeaders"].items(): print(f"{name
 }
 
 # 1. The lab sends two files and stages the sample that they belong to.
-SAMPLE="S$(date +%s)"
+SAMPLE="S$(date +%s)-$RANDOM"
 echo "@read1" > "${SAMPLE}_R1.fastq"
 echo "@read2" > "${SAMPLE}_R2.fastq"
 R1=$(upload "$KEY" "${SAMPLE}_R1.fastq")

@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -10,17 +11,19 @@ from typing import Any
 
 import pytest
 import webtest
-from sqlalchemy import text
+from sqlalchemy import delete, event, select, text
 
 from datameta import embedded, migrations
 from datameta.app import make_app
-from datameta.authz import Actor
+from datameta.authz import Actor, Origin
 from datameta.clock import utc_now
 from datameta.database import Database
-from datameta.logic import accounts
-from datameta.models import Base
+from datameta.logic import groups, identity, keys, users
+from datameta.logic.mail import Order, open_order
+from datameta.models import AppSetting, AuditEvent, Base
 from datameta.settings import Settings
 from datameta.storage import Storage, open_storage
+from datameta.vault import open_vault
 from tests.rgw import RGW, missing_programs, run_rgw
 
 BASE_URL = "http://portal.test"
@@ -95,9 +98,9 @@ class Portal:
         """Add a user with an API key; ``roles`` are site_admin, site_read, group_admin."""
         number = next(self.numbers)
         with self.database.sessions.begin() as db:
-            row, _ = accounts.find_or_add_group(db, name=group, site_id_format=self.settings.id_groups)
+            row, _ = groups.find_or_add_group(db, name=group, site_id_format=self.settings.id_groups)
             email = f"user{number}@example.org"
-            user = accounts.add_user(
+            user = users.add_user(
                 db,
                 settings=self.settings,
                 email=email,
@@ -107,7 +110,7 @@ class Portal:
                 **roles,
             )
             expires_at = utc_now().replace(year=utc_now().year + 1, day=1)
-            _, token = accounts.add_key(db, user_id=user.id, label="test", expires_at=expires_at)
+            _, token = keys.add_key(db, user_id=user.id, label="test", expires_at=expires_at)
         return Client(self, token, str(user.uuid), user.site_id, email, str(row.uuid))
 
     def anonymous(self) -> "Client":
@@ -251,6 +254,101 @@ def actor_of(client: Client) -> Actor:
     """Return the actor whom a client's key stands for."""
     assert client.token is not None
     with client.portal.database.autocommit.connect() as connection:
-        actor = accounts.get_actor(connection, client.token)
+        actor = identity.get_key_actor(connection, client.token, Origin())
     assert actor is not None
     return actor
+
+
+def assert_refused(response: webtest.TestResponse, status: int, *expected: tuple[str, str | None]) -> None:
+    """Check the status, the type, and the code and field of every problem of a refusal."""
+    assert response.status_int == status, response.body
+    assert response.content_type == "application/json"
+    assert codes(response) == set(expected)
+
+
+def do_before(monkeypatch: pytest.MonkeyPatch, storage: Storage, method: str, action: Callable[[], Any]) -> None:
+    """Let ``action`` happen just before the next call of one of the store's methods."""
+    real = getattr(storage, method)
+
+    def act(*arguments: Any) -> Any:
+        monkeypatch.setattr(storage, method, real)
+        action()
+        return real(*arguments)
+
+    monkeypatch.setattr(storage, method, act)
+
+
+PASSWORD = "a long enough password"
+"""The password of every user of ``Portal.add_user``."""
+
+
+@dataclass
+class Browser(Client):
+    """Somebody who has signed in: the cookie and what goes with it instead of a key."""
+
+    cookie: str = ""
+    csrf: str = ""
+
+    def request(self, method: str, path: str, json: Any = None, **more: Any) -> webtest.TestResponse:
+        headers = {"Cookie": f"datameta={self.cookie}", "X-CSRF-Token": self.csrf, **more.pop("headers", {})}
+        response = super().request(method, path, json, headers=headers, **more)
+        # The application's tester would send the cookies of one client for all the others.
+        self.portal.app.reset()
+        return response
+
+
+def sign_in(client: Client, password: str = PASSWORD, **more: Any) -> Browser:
+    """Return a browser in which the client's user has signed in."""
+    response = client.portal.anonymous().post("/sessions", {"email": client.email, "password": password, **more})
+    assert response.status_int == 200, response.body
+    cookie = client.portal.app.cookies["datameta"]
+    client.portal.app.reset()
+    return Browser(
+        client.portal,
+        None,
+        client.uuid,
+        client.site_id,
+        client.email,
+        client.group,
+        cookie=cookie,
+        csrf=response.json["csrfToken"],
+    )
+
+
+def read_mails(portal: Portal) -> list[Order]:
+    """Return the mails that wait to be sent, oldest first."""
+    vault = open_vault(portal.settings)
+    with portal.database.sessions() as db:
+        query = "SELECT args ->> 'sealed' FROM procrastinate_jobs WHERE task_name = 'send_mail' ORDER BY id"
+        orders = [open_order(vault, sealed) for sealed in db.scalars(text(query))]
+    # Jobs of earlier tests were sealed with the keys of other portals.
+    return [order for order in orders if order is not None]
+
+
+def set_setting(portal: Portal, key: str, value: str) -> None:
+    """Give a setting another value, as a site admin would."""
+    with portal.database.sessions.begin() as db:
+        db.execute(delete(AppSetting).where(AppSetting.key == key))
+        db.add(AppSetting(key=key, value=value))
+
+
+def list_events(portal: Portal, prefix: str) -> Sequence[AuditEvent]:
+    """Return the audit's events whose name begins so, oldest first."""
+    with portal.database.sessions() as db:
+        query = select(AuditEvent).where(AuditEvent.event.startswith(prefix))
+        return db.scalars(query.order_by(AuditEvent.id)).all()
+
+
+@contextmanager
+def counted(portal: Portal) -> Iterator[list[str]]:
+    """Yield the list of all statements that are sent to the database meanwhile."""
+    statements: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
+        statements.append(statement)
+
+    event.listen(portal.database.engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        event.remove(portal.database.engine, "before_cursor_execute", note)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.resources import files
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 import yaml
@@ -18,7 +19,27 @@ from pyramid.security import NO_PERMISSION_REQUIRED
 PREFIX = "/api/v1"
 SPEC_PATH = files("datameta.api").joinpath("openapi.yaml")
 METHODS = ("get", "put", "post", "delete")
-VIEW_MODULES = ("accounts", "files", "metadata", "metadatasets", "server", "services", "submissions", "transfers")
+VIEW_MODULES = (
+    "appsettings",
+    "audit",
+    "files",
+    "groups",
+    "keys",
+    "metadata",
+    "metadatasets",
+    "passwords",
+    "registrations",
+    "server",
+    "services",
+    "sessions",
+    "submissions",
+    "totp",
+    "transfers",
+    "users",
+)
+
+PAGE_LIMIT = 100
+"""How many items a page of a list has, unless the client says."""
 
 View = Callable[[Request], Any]
 _views: dict[str, tuple[View, bool]] = {}
@@ -41,6 +62,14 @@ def operation(operation_id: str, *, validated: bool = True) -> Callable[[View], 
 def no_content(request: Request) -> Response:
     """Return the answer of an operation that has nothing to say: 204."""
     return Response(status=204, content_type=None)
+
+
+def link_next_page(request: Request, cursor: str | None) -> None:
+    """Tell where the next page of this list is, if there is one."""
+    if cursor is not None:
+        following = urlencode({**request.GET, "cursor": cursor})
+        address = f"{request.portal_settings.base_url}{request.path}?{following}"
+        request.response.headers["Link"] = f'<{address}>; rel="next"'
 
 
 def load_spec() -> dict[str, Any]:

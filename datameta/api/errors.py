@@ -23,6 +23,7 @@ from datameta.errors import (
     NotFoundError,
     Problem,
     TooLargeError,
+    TooManyRequestsError,
     UnauthenticatedError,
     UnavailableError,
     ValidationError,
@@ -70,6 +71,7 @@ STATUS: dict[type[DataMetaError], int] = {
     TooLargeError: 413,
     UnsupportedTypeError: 415,
     RangeError: 416,
+    TooManyRequestsError: 429,
     InternalError: 500,
     NotOfferedError: 501,
     UnavailableError: 503,
@@ -127,6 +129,8 @@ def render_error(error: DataMetaError) -> Response:
     response = Response(orjson.dumps(body), status=status_of(error), content_type="application/json", charset=None)
     if isinstance(error, UnauthenticatedError):
         response.headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, TooManyRequestsError):
+        response.headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, UnavailableError):
         response.headers["Retry-After"] = "5"
     if isinstance(error, MethodNotAllowedError):

@@ -4,12 +4,14 @@ from typing import Any
 
 from pyramid.request import Request
 
-from datameta.api import no_content, operation, serialize
+from datameta.api import PAGE_LIMIT, link_next_page, no_content, operation, serialize
+from datameta.api.idempotency import idempotent
 from datameta.identifiers import to_identifier
 from datameta.logic import files
 
 
 @operation("createFile")
+@idempotent("createFile")
 def create_file(request: Request) -> Any:
     body = request.openapi_validated.body
     upload = files.announce_file(
@@ -39,6 +41,16 @@ def renew_upload_url(request: Request) -> Any:
 def get_file(request: Request) -> Any:
     file = files.get_file(request.db, request.actor, file_id=request.matchdict["id"])
     return serialize.show_file(file, to_identifier(file.user))
+
+
+@operation("listStagedFiles")
+def list_staged_files(request: Request) -> Any:
+    parameters = request.openapi_validated.parameters.query
+    rows, cursor = files.list_staged(
+        request.db, request.actor, limit=parameters.get("limit", PAGE_LIMIT), cursor=parameters.get("cursor")
+    )
+    link_next_page(request, cursor)
+    return [serialize.show_file(file, to_identifier(request.actor)) for file in rows]
 
 
 @operation("updateFile")

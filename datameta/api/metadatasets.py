@@ -1,24 +1,23 @@
 """Metadatasets: staged, read, searched, deleted."""
 
-import re
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import Any
-from urllib.parse import urlencode
 
 import orjson
 from pyramid.request import Request
 from pyramid.response import Response
 
-from datameta.api import PREFIX, no_content, operation, serialize
-from datameta.clock import as_utc
-from datameta.errors import NotFoundError, Problem, ValidationError
+from datameta.api import PAGE_LIMIT, link_next_page, no_content, operation, serialize
+from datameta.api.idempotency import idempotent
+from datameta.api.parameters import parse_instants
+from datameta.errors import NotFoundError
 from datameta.logic import metadatasets
 from datameta.logic.definitions import list_definitions
 from datameta.logic.metadatasets import MetaDataSetRow, Query
 
 
 @operation("createMetaDataSet")
+@idempotent("createMetaDataSet")
 def create_meta_data_set(request: Request) -> Any:
     row = metadatasets.stage_metadataset(
         request.db,
@@ -39,14 +38,8 @@ def get_meta_data_set(request: Request) -> Any:
 def get_meta_data_sets(request: Request) -> Any:
     """Answer a page if a limit is given, else everything, streamed if it is more than one page."""
     parameters = request.openapi_validated.parameters.query
-    problems: list[Problem] = []
-    query = Query(
-        _parse_instant(parameters, "submittedAfter", problems),
-        _parse_instant(parameters, "submittedBefore", problems),
-        parameters.get("awaitingService"),
-    )
-    if problems:
-        raise ValidationError(problems)
+    after, before = parse_instants(parameters, "submittedAfter", "submittedBefore")
+    query = Query(after, before, parameters.get("awaitingService"))
     limit = parameters.get("limit")
     rows, cursor = metadatasets.list_page(
         request.db,
@@ -59,12 +52,18 @@ def get_meta_data_sets(request: Request) -> Any:
         raise NotFoundError("No metadataset was found.", code="nothing_found")
     if limit is None and cursor is not None:
         return _stream(request, query, rows, cursor)
-    if cursor is not None:
-        following = urlencode({**request.GET, "cursor": cursor})
-        address = f"{request.portal_settings.base_url}{PREFIX}/metadatasets?{following}"
-        request.response.headers["Link"] = f'<{address}>; rel="next"'
-    fields = list_definitions(request.db)
-    return [serialize.show_metadataset(request.actor, row, fields) for row in rows]
+    link_next_page(request, cursor)
+    return _show_page(request, rows)
+
+
+@operation("listStagedMetaDataSets")
+def list_staged_meta_data_sets(request: Request) -> Any:
+    parameters = request.openapi_validated.parameters.query
+    rows, cursor = metadatasets.list_staged(
+        request.db, request.actor, limit=parameters.get("limit", PAGE_LIMIT), cursor=parameters.get("cursor")
+    )
+    link_next_page(request, cursor)
+    return _show_page(request, rows)
 
 
 @operation("deleteMetadataSet")
@@ -78,6 +77,11 @@ def bulk_delete_staged_meta_data_sets(request: Request) -> Any:
     ids = request.openapi_validated.body["metadatasetIds"]
     metadatasets.delete_metadatasets(request.db, request.actor, metadataset_ids=ids)
     return no_content(request)
+
+
+def _show_page(request: Request, rows: Sequence[MetaDataSetRow]) -> list[dict[str, Any]]:
+    fields = list_definitions(request.db)
+    return [serialize.show_metadataset(request.actor, row, fields) for row in rows]
 
 
 def _stream(request: Request, query: Query, rows: Sequence[MetaDataSetRow], cursor: str) -> Response:
@@ -105,17 +109,3 @@ def _chain(
 ) -> Iterator[Sequence[MetaDataSetRow]]:
     yield first
     yield from following
-
-
-def _parse_instant(parameters: dict[str, Any], name: str, problems: list[Problem]) -> datetime | None:
-    text = parameters.get(name)
-    if text is None:
-        return None
-    # A plus sign that was not escaped in the address arrives as a space.
-    text = re.sub(r"(T\S+) (\d\d:?\d\d)$", r"\1+\2", text)
-    try:
-        return as_utc(datetime.fromisoformat(text))
-    except (ValueError, OverflowError):
-        message = "Write the time as ISO 8601, such as 2030-01-31T12:00:00+01:00 (in an address, + is %2B)."
-        problems.append(Problem(message, "invalid_date", field=name))
-        return None

@@ -7,11 +7,14 @@ from datameta.authz import Actor, may_view_service, may_view_user_roles
 from datameta.clock import as_utc, to_wire, utc_now
 from datameta.identifiers import to_identifier
 from datameta.logic import records
+from datameta.logic.appsettings import SettingView
 from datameta.logic.files import Download, Upload
 from datameta.logic.metadatasets import MetaDataSetRow
+from datameta.logic.registrations import RegistrationView
 from datameta.logic.services import ServiceView
 from datameta.logic.submissions import Submitted
-from datameta.models import ApiKey, File, FileState, Group, MetaDatum, User
+from datameta.logic.users import UserView
+from datameta.models import ApiKey, AuditEvent, File, FileState, Group, MetaDatum, User
 
 
 def make_identifier(uuid: Any, site_id: str | None = None) -> dict[str, str]:
@@ -192,4 +195,91 @@ def show_submission(submitted: Submitted) -> dict[str, Any]:
         "label": submitted.submission.label,
         "metadatasetIds": [to_identifier(row) for row in submitted.metadatasets],
         "fileIds": [to_identifier(row) for row in submitted.files],
+    }
+
+
+def show_user_view(view: UserView) -> dict[str, Any]:
+    """UserListItem."""
+    user = view.user
+    return {
+        "id": to_identifier(user),
+        "name": user.name,
+        "groupAdmin": user.group_admin,
+        "siteAdmin": user.site_admin,
+        "siteRead": user.site_read,
+        "email": user.email,
+        "groupId": to_identifier(user.group),
+        "enabled": user.enabled,
+        "group": show_group(user.group),
+        "secondFactor": user.totp_confirmed_at is not None,
+        "lastSeenAt": None if view.last_seen_at is None else to_wire(view.last_seen_at),
+    }
+
+
+def show_setting(view: SettingView) -> dict[str, Any]:
+    """AppSettingsResponse."""
+    return {
+        "id": to_identifier(view.setting),
+        "key": view.setting.key,
+        "valueType": view.setting.value_type,
+        "value": view.value,
+    }
+
+
+def show_registration(view: RegistrationView) -> dict[str, Any]:
+    """RegistrationResponse."""
+    registration = view.registration
+    return {
+        "id": to_identifier(registration),
+        "name": registration.name,
+        "email": registration.email,
+        "groupId": None if view.group is None else to_identifier(view.group),
+        "newGroupName": registration.new_group_name,
+        "createdAt": to_wire(registration.created_at),
+    }
+
+
+def show_registration_settings(agreement: str | None, groups: Iterable[Group]) -> dict[str, Any]:
+    """RegisterSettingsResponse."""
+    return {"userAgreement": agreement, "groups": [show_group(group) for group in groups]}
+
+
+def show_submission_summary(row: Any) -> dict[str, Any]:
+    """SubmissionSummary; ``row`` is what ``submissions.list_page`` reads."""
+    return {
+        "id": to_identifier(row),
+        "label": row.label,
+        "groupId": make_identifier(row.group_uuid, row.group_site_id),
+        "userId": make_identifier(row.user_uuid, row.user_site_id),
+        "submittedAt": to_wire(row.submitted_at),
+        "metadatasetCount": row.metadataset_count,
+        "fileCount": row.file_count,
+    }
+
+
+def show_submission_detail(submitted: Submitted, group_id: dict[str, str], user_id: dict[str, str]) -> dict[str, Any]:
+    """SubmissionDetail."""
+    return {
+        **show_submission(submitted),
+        "groupId": group_id,
+        "userId": user_id,
+        "submittedAt": to_wire(submitted.submission.submitted_at),
+    }
+
+
+def show_event(event: AuditEvent, seal: bytes | None) -> dict[str, Any]:
+    """AuditEvent."""
+    return {
+        "id": event.id,
+        "at": to_wire(event.at),
+        "event": event.event,
+        "actorId": None if event.actor_uuid is None else make_identifier(event.actor_uuid, event.actor_site_id),
+        "keyId": None if event.key_uuid is None else make_identifier(event.key_uuid),
+        "requestId": event.request_id,
+        "ip": event.ip,
+        "entityType": event.entity_type,
+        "entityId": None if event.entity_uuid is None else make_identifier(event.entity_uuid, event.entity_site_id),
+        "before": event.before,
+        "after": event.after,
+        "hash": None if seal is None else seal.hex(),
     }

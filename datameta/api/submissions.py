@@ -4,11 +4,14 @@ from typing import Any
 
 from pyramid.request import Request
 
-from datameta.api import no_content, operation, serialize
+from datameta.api import PAGE_LIMIT, link_next_page, no_content, operation, serialize
+from datameta.api.idempotency import idempotent
+from datameta.identifiers import to_identifier
 from datameta.logic import submissions
 
 
 @operation("createSubmission")
+@idempotent("createSubmission")
 def create_submission(request: Request) -> Any:
     submitted = submissions.create_submission(
         request.db,
@@ -33,6 +36,27 @@ def get_group_submissions(request: Request) -> Any:
         serialize.show_submission(submitted)
         for submitted in submissions.list_group_submissions(request.db, request.actor, group_id=group_id)
     ]
+
+
+@operation("listSubmissions")
+def list_submissions(request: Request) -> Any:
+    parameters = request.openapi_validated.parameters.query
+    rows, cursor = submissions.list_page(
+        request.db,
+        request.actor,
+        group_id=parameters.get("groupId"),
+        limit=parameters.get("limit", PAGE_LIMIT),
+        cursor=parameters.get("cursor"),
+    )
+    link_next_page(request, cursor)
+    return [serialize.show_submission_summary(row) for row in rows]
+
+
+@operation("getSubmission")
+def get_submission(request: Request) -> Any:
+    submission_id = request.matchdict["id"]
+    submitted, group, user = submissions.get_submission(request.db, request.actor, submission_id=submission_id)
+    return serialize.show_submission_detail(submitted, to_identifier(group), to_identifier(user))
 
 
 def _read_request(request: Request) -> dict[str, Any]:

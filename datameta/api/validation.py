@@ -87,7 +87,7 @@ def includeme(config: Configurator) -> None:
     config.add_exception_view(_report_response, context=ResponseValidationError)
 
 
-class Checker(V31RequestUnmarshaller):  # type: ignore[misc]
+class Checker(V31RequestUnmarshaller):
     """Check requests, and leave the values as JSON has them.
 
     The package would check each part of a body once more to make other types of it, which nothing in the

@@ -7,14 +7,20 @@ Never a secret. Events are sealed into a chain once they are committed (``seal_e
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, true
 from sqlalchemy.orm import Session
 
-from datameta.authz import Actor, Origin
-from datameta.models import AuditEvent, AuditPending, AuditSeal
+from datameta.authz import Actor, Origin, may_administer_site, may_view_user_events
+from datameta.errors import ForbiddenError
+from datameta.identifiers import find_by_id, parse_uuid
+from datameta.models import AuditEvent, AuditPending, AuditSeal, User
+from datameta.paging import make_cursor, parse_cursor
 
+SECURITY_EVENTS = ("login.", "logout", "session.", "key.", "password.", "totp.", "recovery_code.", "user.")
 SEAL_BATCH = 1000
 FIRST_HASH = bytes(32)
 
@@ -62,6 +68,76 @@ def changed(before: Values, after: Values) -> tuple[dict[str, Any], dict[str, An
     """Return only what differs between two states, as it was and as it is."""
     names = [name for name in after if before.get(name) != after[name]]
     return {name: before.get(name) for name in names}, {name: after[name] for name in names}
+
+
+@dataclass(frozen=True)
+class Search:
+    """What to look for among the events; every condition that is given must hold."""
+
+    after: datetime | None = None
+    before: datetime | None = None
+    event: str | None = None
+    actor_id: str | None = None
+    entity_id: str | None = None
+
+
+def list_events(
+    db: Session, actor: Actor, search: Search, *, limit: int, cursor: str | None
+) -> tuple[Sequence[Any], str | None]:
+    """Return up to ``limit`` events (event, hash of its seal or None), newest first, and the next cursor.
+
+    Raises ``ForbiddenError`` unless the actor is a site admin, ``ValidationError``.
+    """
+    if not may_administer_site(actor):
+        raise ForbiddenError
+    return _list_page(db, _matches(search), limit, cursor)
+
+
+def list_user_events(
+    db: Session, actor: Actor, *, user_id: str, limit: int, cursor: str | None
+) -> tuple[Sequence[Any], str | None]:
+    """Return the security events of one user, as ``list_events``.
+
+    Raises ``NotFoundError``, ``ForbiddenError`` for others than the user and site admins.
+    """
+    user = find_by_id(db, User, user_id)
+    if not may_view_user_events(actor, user.id):
+        raise ForbiddenError
+    is_security = or_(*(AuditEvent.event.startswith(prefix) for prefix in SECURITY_EVENTS))
+    concerns = or_(AuditEvent.actor_uuid == user.uuid, AuditEvent.entity_uuid == user.uuid)
+    return _list_page(db, and_(is_security, concerns), limit, cursor)
+
+
+def _list_page(
+    db: Session, condition: ColumnElement[bool], limit: int, cursor: str | None
+) -> tuple[Sequence[Any], str | None]:
+    query = select(AuditEvent, AuditSeal.hash).outerjoin(AuditSeal, AuditSeal.event_id == AuditEvent.id)
+    query = query.where(condition).order_by(AuditEvent.id.desc()).limit(limit + 1)
+    if cursor is not None:
+        query = query.where(AuditEvent.id < parse_cursor(cursor, int)[0])
+    rows = db.execute(query).all()
+    return rows[:limit], make_cursor(rows[limit - 1][0].id) if len(rows) > limit else None
+
+
+def _matches(search: Search) -> ColumnElement[bool]:
+    conditions: list[ColumnElement[bool]] = [true()]
+    if search.after is not None:
+        conditions.append(AuditEvent.at > search.after)
+    if search.before is not None:
+        conditions.append(AuditEvent.at < search.before)
+    if search.event is not None:
+        conditions.append(AuditEvent.event == search.event)
+    if search.actor_id is not None:
+        conditions.append(_has_id(AuditEvent.actor_uuid, AuditEvent.actor_site_id, search.actor_id))
+    if search.entity_id is not None:
+        conditions.append(_has_id(AuditEvent.entity_uuid, AuditEvent.entity_site_id, search.entity_id))
+    return and_(*conditions)
+
+
+def _has_id(uuid: Any, site_id: Any, text: str) -> ColumnElement[bool]:
+    value = parse_uuid(text)
+    condition: ColumnElement[bool] = site_id == text if value is None else uuid == value
+    return condition
 
 
 def seal_events(db: Session) -> int:

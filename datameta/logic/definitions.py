@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
@@ -17,7 +18,7 @@ from sqlalchemy.orm import Session
 from datameta.authz import Actor, may_administer_site
 from datameta.errors import ConflictError, ForbiddenError, NotFoundError, Problem, ValidationError
 from datameta.identifiers import find_by_id, to_identifier
-from datameta.logic import claims, records
+from datameta.logic import audit, claims, records
 from datameta.models import SITE_SCOPE, MetaDataSet, MetaDatum, Service, UniqueClaim
 
 PROBE_DATES = (
@@ -71,6 +72,7 @@ def create_definition(db: Session, actor: Actor, definition: Definition) -> tupl
     _assign(metadatum, definition, service)
     db.add(metadatum)
     _flush_unique_name(db)
+    audit.record_event(db, "metadatum.created", actor=actor, entity=metadatum, after=_describe(metadatum))
     return metadatum, count_affected(db, metadatum)
 
 
@@ -85,12 +87,33 @@ def update_definition(db: Session, actor: Actor, metadatum_id: str, definition: 
     metadatum = find_by_id(db, MetaDatum, metadatum_id, lock=True)
     service = _find_service(db, definition)
     _refuse_problems(db, definition, metadatum)
+    before = _describe(metadatum)
     former = _say_what_is_claimed(metadatum)
     _assign(metadatum, definition, service)
     _flush_unique_name(db)
     if _say_what_is_claimed(metadatum) != former:
         _claim_submitted(db, metadatum)
+    was, now = audit.changed(before, _describe(metadatum))
+    audit.record_event(db, "metadatum.changed", actor=actor, entity=metadatum, before=was, after=now)
     return metadatum, count_affected(db, metadatum)
+
+
+def _describe(metadatum: MetaDatum) -> dict[str, Any]:
+    """Return what the audit says of a definition."""
+    return {
+        "name": metadatum.name,
+        "regexDescription": metadatum.regex_description,
+        "longDescription": metadatum.long_description,
+        "example": metadatum.example,
+        "regExp": metadatum.reg_exp,
+        "dateTimeFmt": metadatum.date_time_fmt,
+        "isMandatory": metadatum.is_mandatory,
+        "order": metadatum.order,
+        "isFile": metadatum.is_file,
+        "isSubmissionUnique": metadatum.is_submission_unique,
+        "isSiteUnique": metadatum.is_site_unique,
+        "serviceId": metadatum.service_id,
+    }
 
 
 def count_affected(db: Session, metadatum: MetaDatum) -> int:

@@ -9,7 +9,9 @@ from sqlalchemy.orm import Session
 from datameta.clock import utc_now
 from datameta.credentials import make_password
 from datameta.identifiers import insert_with_site_ids
-from datameta.logic import accounts
+from datameta.logic.groups import find_or_add_group
+from datameta.logic.keys import add_key
+from datameta.logic.users import add_user, get_user_by_email
 from datameta.models import MetaDatum, Service, ServiceUser, User
 from datameta.settings import Settings
 
@@ -38,12 +40,12 @@ class Demo:
 
 def add_demo(db: Session, settings: Settings) -> Demo | None:
     """Add the demo site; None if it is there already."""
-    if accounts.get_user_by_email(db, next(iter(USERS))) is not None:
+    if get_user_by_email(db, next(iter(USERS))) is not None:
         return None
-    groups = {name: accounts.find_or_add_group(db, name=name, site_id_format=settings.id_groups)[0] for name in GROUPS}
+    groups = {name: find_or_add_group(db, name=name, site_id_format=settings.id_groups)[0] for name in GROUPS}
     passwords = {email: make_password() for email in USERS}
     users = {
-        email: accounts.add_user(
+        email: add_user(
             db, settings=settings, email=email, name=name, group=groups[group], password=passwords[email], **roles
         )
         for email, (name, group, roles) in USERS.items()
@@ -64,7 +66,7 @@ def to_dict(demo: Demo) -> dict[str, object]:
 
 def _add_key(db: Session, settings: Settings, user: User) -> str:
     expires_at = utc_now() + timedelta(days=settings.api_key_max_days)
-    return accounts.add_key(db, user_id=user.id, label="demo", expires_at=expires_at)[1]
+    return add_key(db, user_id=user.id, label="demo", expires_at=expires_at)[1]
 
 
 def _make_fields(service_id: int) -> list[MetaDatum]:

@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from urllib.parse import quote
 
@@ -20,7 +20,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session, joinedload, sessionmaker
 
 from datameta.authz import Actor, may_change_file, may_view_file
-from datameta.clock import utc_now
+from datameta.clock import to_wire, utc_now
 from datameta.credentials import hash_token, make_token
 from datameta.errors import (
     ConflictError,
@@ -34,8 +34,10 @@ from datameta.errors import (
     ValidationError,
 )
 from datameta.identifiers import any_of, find_by_id, insert_with_site_ids, matches_ids, to_identifier
+from datameta.logic import audit
 from datameta.logic.metadatasets import refuse_unknown
 from datameta.models import DownloadToken, File, FileState
+from datameta.paging import make_cursor, parse_cursor
 from datameta.settings import Settings
 from datameta.storage import (
     ChecksumMismatchError,
@@ -110,6 +112,7 @@ def announce_file(
             .where(File.id == file.id)
             .values(upload=file.upload, state=FileState.ANNOUNCED, state_changed_at=func.now())
         )
+        audit.record_event(db, "file.announced", actor=actor, entity=file, after=_describe(file))
     log.info("file %s announced by user %s", file.uuid, actor.uuid)
     return upload
 
@@ -174,6 +177,23 @@ def get_file(db: Session, actor: Actor, *, file_id: str) -> File:
     return file
 
 
+def list_staged(db: Session, actor: Actor, *, limit: int, cursor: str | None) -> tuple[Sequence[File], str | None]:
+    """Return up to ``limit`` of the actor's files that are not submitted, newest first, and the next cursor.
+
+    Raises ``ValidationError`` for an unknown cursor.
+    """
+    query = select(File).where(
+        File.user_id == actor.id,
+        File.submission_id.is_(None),
+        File.service_execution_id.is_(None),
+        File.state.in_(EXISTING),
+    )
+    if cursor is not None:
+        query = query.where(File.id < parse_cursor(cursor, int)[0])
+    rows = db.scalars(query.order_by(File.id.desc()).limit(limit + 1)).all()
+    return rows[:limit], make_cursor(rows[limit - 1].id) if len(rows) > limit else None
+
+
 def update_file(
     sessions: sessionmaker[Session],
     actor: Actor,
@@ -209,34 +229,41 @@ def update_file(
             file.name, file.checksum = after.name, after.checksum
         if content_uploaded:
             _set_state(file, FileState.CONFIRMING)
+        elif after != before and not is_other_kind:
+            audit.record_event(db, "file.changed", actor=actor, entity=file, before=asdict(before), after=asdict(after))
     if is_other_kind:
         return _reopen_upload(sessions, actor, storage, file, after)
     if content_uploaded:
-        return finish_confirmation(sessions, storage, file, before)
+        return finish_confirmation(sessions, storage, file, actor=actor, before=before)
     return file
 
 
 def finish_confirmation(
-    sessions: sessionmaker[Session], storage: Storage, file: File, before: "_Announced | None" = None
+    sessions: sessionmaker[Session],
+    storage: Storage,
+    file: File,
+    *,
+    actor: Actor | None = None,
+    before: "_Announced | None" = None,
 ) -> File:
     """Bring a file in state ``confirming`` to its end: ``confirmed``, or back to ``announced``.
 
-    May run any number of times, at once or after a crash. ``before`` is what the file returns to if
-    the confirmation fails. Raises as ``update_file``.
+    May run any number of times, at once or after a crash. ``actor`` is who wants it (None: the
+    sweeper), ``before`` what the file returns to if the confirmation fails. Raises as ``update_file``.
     """
     try:
         with store_errors():
             stored = storage.complete(file.upload_key, file.upload or "", file.checksum)
     except NoDataError:
-        _return_to_announced(sessions, file, before)
+        _return_to_announced(sessions, file, actor, before, "no_data")
         message = "No data was uploaded yet for this file."
         raise ValidationError(Problem(message, "no_data", "contentUploaded", to_identifier(file))) from None
     except ChecksumMismatchError:
-        _return_to_announced(sessions, file, before)
+        _return_to_announced(sessions, file, actor, before, "checksum_mismatch")
         message = "The checksum of the uploaded data is not the announced one. Upload the file again, or correct it."
         raise ConflictError(Problem(message, "checksum_mismatch", "checksum", to_identifier(file))) from None
     except UploadGoneError:
-        _return_to_announced(sessions, file, before)
+        _return_to_announced(sessions, file, actor, before, "upload_expired")
         message = "The store has ended this upload. Delete the file and announce it again."
         raise ConflictError(Problem(message, "upload_expired", entity=to_identifier(file))) from None
     with sessions.begin() as db:
@@ -249,6 +276,14 @@ def finish_confirmation(
             _set_state(current, FileState.CONFIRMED)
             db.flush()
             db.refresh(current)
+            audit.record_event(
+                db,
+                "file.confirmed",
+                actor=actor,
+                entity=current,
+                before=None if before is None else asdict(before),
+                after={**_describe(current), "size": stored.size, "storage_key": stored.key},
+            )
             log.info("file %s confirmed, %d bytes at %s", current.uuid, stored.size, stored.key)
     if current is None or current.state == FileState.DELETING:
         # It was deleted meanwhile; whatever a crash leaves here the sweeper removes.
@@ -288,6 +323,8 @@ def delete_files(sessions: sessionmaker[Session], actor: Actor, *, storage: Stor
                 .values(state=FileState.DELETING, state_changed_at=func.now())
                 .execution_options(synchronize_session=False)
             )
+            changes = [(file, {**_describe(file), "state": str(file.state)}, None) for file in found]
+            audit.record_events(db, "file.deleted", actor=actor, changes=changes)
     for file in found:
         finish_deletion(sessions, storage, file)
 
@@ -319,6 +356,7 @@ def make_download(
     if file.storage_key is None:
         raise ValidationError(Problem("The file is not confirmed yet.", "not_confirmed", entity=to_identifier(file)))
     expires_at = utc_now() + timedelta(minutes=minutes)
+    audit.record_event(db, "file.url_issued", actor=actor, entity=file, after={"until": to_wire(expires_at)})
     if storage.is_direct:
         with store_errors():
             presigned = storage.presign_download(
@@ -467,6 +505,11 @@ def _make_upload(file: File, token: str, storage: Storage, settings: Settings) -
     return Upload(file, url, {"Access-Token": token}, file.upload_expires_at)
 
 
+def _describe(file: File) -> dict[str, str]:
+    """Return what the audit says of a file."""
+    return {"name": file.name, "checksum": file.checksum}
+
+
 def _set_state(file: File, state: FileState) -> None:
     file.state = state
     file.state_changed_at = func.now()
@@ -484,13 +527,17 @@ def _reopen_upload(
             # The upload just begun is not that of the row, and so it is swept.
             raise _confirmation_runs()
         former, current.upload = current.upload, upload
+        before = _describe(current)
         current.name, current.checksum = after.name, after.checksum
+        audit.record_event(db, "file.changed", actor=actor, entity=current, before=before, after=asdict(after))
     if former is not None and former != upload:
         _try_store(storage.abort, file.upload_key, former)
     return current
 
 
-def _return_to_announced(sessions: sessionmaker[Session], file: File, before: _Announced | None) -> None:
+def _return_to_announced(
+    sessions: sessionmaker[Session], file: File, actor: Actor | None, before: _Announced | None, reason: str
+) -> None:
     """Undo the first step of a confirmation.
 
     Raises ``NotFoundError`` or ``ResourceNotModifiableError`` if the file was deleted or confirmed meanwhile.
@@ -504,6 +551,8 @@ def _return_to_announced(sessions: sessionmaker[Session], file: File, before: _A
         # Another attempt may have undone this one already, and a third begun with other values.
         if (current.name, current.checksum) == (file.name, file.checksum):
             _set_state(current, FileState.ANNOUNCED)
+            after = {"checksum": file.checksum, "reason": reason}
+            audit.record_event(db, "file.refused", actor=actor, entity=current, after=after)
             if before is not None:
                 current.name, current.checksum = before.name, before.checksum
 

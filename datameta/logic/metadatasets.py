@@ -5,8 +5,6 @@ answers, and the pages follow each other by key, so that a reader of everything 
 transaction nor memory.
 """
 
-import base64
-import binascii
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,7 +30,7 @@ from datameta.identifiers import (
     sent_identifier,
     to_identifier,
 )
-from datameta.logic import records
+from datameta.logic import audit, records
 from datameta.logic.definitions import list_definitions
 from datameta.models import (
     File,
@@ -43,6 +41,7 @@ from datameta.models import (
     Submission,
     User,
 )
+from datameta.paging import make_cursor, parse_cursor
 from datameta.settings import SiteIdFormat
 
 PAGE_SIZE = 500
@@ -72,6 +71,7 @@ def stage_metadataset(
         raise ValidationError(problems)
     rows = [{"user_id": actor.id, "record": stored}]
     [metadataset] = insert_with_site_ids(db, MetaDataSet, site_id_format, rows)
+    audit.record_event(db, "metadataset.staged", actor=actor, entity=metadataset)
     return read_metadataset(db, metadataset.id)
 
 
@@ -108,6 +108,8 @@ def delete_metadatasets(db: Session, actor: Actor, *, metadataset_ids: Sequence[
         )
     if found:
         db.execute(delete(MetaDataSet).where(MetaDataSet.id == any_of([metadataset.id for metadataset in found])))
+        changes = [(metadataset, None, None) for metadataset in found]
+        audit.record_events(db, "metadataset.deleted", actor=actor, changes=changes)
 
 
 def refuse_unknown(sent: Sequence[str], found: Sequence[Any]) -> None:
@@ -134,11 +136,29 @@ def list_page(
         .limit(limit + 1)
     )
     if cursor is not None:
-        statement = statement.where(tuple_(Submission.submitted_at, MetaDataSet.id) > _parse_cursor(cursor))
+        statement = statement.where(
+            tuple_(Submission.submitted_at, MetaDataSet.id) > parse_cursor(cursor, datetime, int)
+        )
     rows = db.execute(statement).all()
     if len(rows) <= limit:
         return rows, None
-    return rows[:limit], _make_cursor(rows[limit - 1])
+    last = rows[limit - 1]
+    return rows[:limit], make_cursor(last.submitted_at, last.id)
+
+
+def list_staged(
+    db: Session, actor: Actor, *, limit: int, cursor: str | None
+) -> tuple[Sequence[MetaDataSetRow], str | None]:
+    """Return up to ``limit`` of the actor's staged sets, newest first, and the next cursor.
+
+    Raises ``ValidationError`` for an unknown cursor.
+    """
+    is_mine = (MetaDataSet.user_id == actor.id, MetaDataSet.submission_id.is_(None))
+    statement = select_metadatasets().where(*is_mine).order_by(MetaDataSet.id.desc()).limit(limit + 1)
+    if cursor is not None:
+        statement = statement.where(MetaDataSet.id < parse_cursor(cursor, int)[0])
+    rows = db.execute(statement).all()
+    return rows[:limit], make_cursor(rows[limit - 1].id) if len(rows) > limit else None
 
 
 def stream_pages(
@@ -241,20 +261,3 @@ def _find_awaited_service(db: Session, actor: Actor, text: str) -> int:
             )
         )
     return service.id
-
-
-def _make_cursor(row: MetaDataSetRow) -> str:
-    return base64.urlsafe_b64encode(f"{row.submitted_at.isoformat()} {row.id}".encode()).decode("ascii")
-
-
-def _parse_cursor(cursor: str) -> tuple[datetime, int]:
-    try:
-        instant, row_id = base64.urlsafe_b64decode(cursor.encode("ascii")).decode("ascii").split(" ")
-        submitted_at = datetime.fromisoformat(instant)
-        if submitted_at.tzinfo is None or not 0 <= int(row_id) < 2**63:
-            raise ValueError("not made here")
-        return submitted_at, int(row_id)
-    except (ValueError, binascii.Error):
-        raise ValidationError(
-            Problem("Take the cursor from the Link header of the page before.", "invalid_cursor", field="cursor")
-        ) from None

@@ -164,7 +164,7 @@ def restore_value(metadatum: MetaDatum, stored: str) -> str:
 
 
 def normalise_value(text: str) -> str:
-    """Return the form in which values and file names are compared: NFC, without outer white space."""
+    """Return the form in which values are compared: NFC, without outer white space."""
     return unicodedata.normalize("NFC", text).strip()
 
 

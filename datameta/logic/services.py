@@ -20,7 +20,7 @@ from datameta.identifiers import (
     sent_identifier,
     to_identifier,
 )
-from datameta.logic import claims, records
+from datameta.logic import audit, claims, records
 from datameta.logic.claims import Claim
 from datameta.logic.definitions import list_definitions
 from datameta.logic.metadatasets import MetaDataSetRow, read_metadataset
@@ -74,6 +74,7 @@ def create_service(db: Session, actor: Actor, *, name: str, site_id_format: Site
         [service] = insert_with_site_ids(db, Service, site_id_format, [{"name": name}])
     except IntegrityError:
         raise ValidationError(_duplicate_name()) from None
+    audit.record_event(db, "service.created", actor=actor, entity=service, after={"name": name})
     return ServiceView(service, [])
 
 
@@ -87,6 +88,8 @@ def update_service(
     """
     _refuse_strangers(actor)
     service = find_by_id(db, Service, service_id, lock=True)
+    [before] = _view(db, [service])
+    former = _describe(before)
     problems = [] if name is None else _check_name(db, name, service)
     users: Sequence[User] = []
     if user_ids:
@@ -110,7 +113,9 @@ def update_service(
         if users:
             db.execute(insert(ServiceUser), [{"service_id": service.id, "user_id": user.id} for user in users])
     db.refresh(service)
-    return _view(db, [service])[0]
+    [view] = _view(db, [service])
+    audit.record_event(db, "service.changed", actor=actor, entity=service, before=former, after=_describe(view))
+    return view
 
 
 def execute_service(
@@ -165,7 +170,15 @@ def execute_service(
         )
     if references:
         db.execute(insert(FileReference), references)
+    audit.record_event(
+        db, "service.executed", actor=actor, entity=metadataset, after={"service": service.site_id, "files": len(files)}
+    )
     return read_metadataset(db, metadataset.id)
+
+
+def _describe(view: ServiceView) -> dict[str, Any]:
+    """Return what the audit says of a service."""
+    return {"name": view.service.name, "users": [user.site_id for user in view.users]}
 
 
 def _refuse_strangers(actor: Actor) -> None:

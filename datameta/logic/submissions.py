@@ -9,13 +9,14 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import ColumnElement, Row, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from datameta.authz import Actor, may_view_group_submissions
-from datameta.errors import ForbiddenError, Problem, ValidationError
+from datameta.authz import Actor, may_view_group_submissions, visible_submitted
+from datameta.errors import ForbiddenError, NotFoundError, Problem, ValidationError
 from datameta.identifiers import (
     any_of,
     find_by_id,
@@ -25,7 +26,7 @@ from datameta.identifiers import (
     sent_identifier,
     to_identifier,
 )
-from datameta.logic import claims, records
+from datameta.logic import audit, claims, records
 from datameta.logic.claims import Claim
 from datameta.logic.definitions import list_definitions
 from datameta.logic.files import EXISTING, is_bound
@@ -39,7 +40,9 @@ from datameta.models import (
     MetaDataSet,
     MetaDatum,
     Submission,
+    User,
 )
+from datameta.paging import make_cursor, parse_cursor
 from datameta.settings import SiteIdFormat
 
 
@@ -110,7 +113,12 @@ def create_submission(
         if rows:
             statement = update(model).where(model.id == any_of([row.id for row in rows]))
             db.execute(statement.values(submission_id=submission.id).execution_options(synchronize_session=False))
-    return Submitted(submission, bundle.metadatasets, bundle.files)
+    submitted = Submitted(submission, bundle.metadatasets, bundle.files)
+    counts = {"metadatasets": len(bundle.metadatasets), "files": len(bundle.files)}
+    audit.record_event(
+        db, "submission.created", actor=actor, entity=submission, after={"label": submission.label, **counts}
+    )
+    return submitted
 
 
 def check_submission(
@@ -242,18 +250,84 @@ def list_group_submissions(db: Session, actor: Actor, *, group_id: str) -> list[
         raise ForbiddenError
     query = select(Submission).where(Submission.group_id == group.id).order_by(Submission.submitted_at, Submission.id)
     submissions = db.scalars(query).all()
-    members = {model: _members(db, model, group.id) for model in (MetaDataSet, File)}
+    members = {model: _members(db, model, Submission.group_id == group.id) for model in (MetaDataSet, File)}
     return [
         Submitted(submission, members[MetaDataSet][submission.id], members[File][submission.id])
         for submission in submissions
     ]
 
 
-def _members(db: Session, model: type[Any], group_id: int) -> dict[int, list[Row[Any]]]:
+def list_page(
+    db: Session, actor: Actor, *, group_id: str | None, limit: int, cursor: str | None
+) -> tuple[Sequence[Row[Any]], str | None]:
+    """Return up to ``limit`` submissions the actor may see, newest first and counted, and the next cursor.
+
+    Raises ``ValidationError`` for an unknown group or cursor.
+    """
+    counts = [
+        select(func.count()).where(model.submission_id == Submission.id).scalar_subquery()
+        for model in (MetaDataSet, File)
+    ]
+    query = (
+        select(
+            Submission.id,
+            Submission.uuid,
+            Submission.site_id,
+            Submission.label,
+            Submission.submitted_at,
+            Group.uuid.label("group_uuid"),
+            Group.site_id.label("group_site_id"),
+            User.uuid.label("user_uuid"),
+            User.site_id.label("user_site_id"),
+            counts[0].label("metadataset_count"),
+            counts[1].label("file_count"),
+        )
+        .join(Group, Group.id == Submission.group_id)
+        .join(User, User.id == Submission.user_id)
+        .where(visible_submitted(actor))
+        .order_by(Submission.submitted_at.desc(), Submission.id.desc())
+        .limit(limit + 1)
+    )
+    if group_id is not None:
+        query = query.where(Submission.group_id == _find_filter_group(db, group_id))
+    if cursor is not None:
+        query = query.where(tuple_(Submission.submitted_at, Submission.id) < parse_cursor(cursor, datetime, int))
+    rows = db.execute(query).all()
+    if len(rows) <= limit:
+        return rows, None
+    last = rows[limit - 1]
+    return rows[:limit], make_cursor(last.submitted_at, last.id)
+
+
+def get_submission(db: Session, actor: Actor, *, submission_id: str) -> tuple[Submitted, Group, User]:
+    """Return a submission with its content, its group, and who made it.
+
+    Raises ``NotFoundError``, ``ForbiddenError``.
+    """
+    submission = find_by_id(db, Submission, submission_id)
+    if not may_view_group_submissions(actor, submission.group_id):
+        raise ForbiddenError
+    is_this = Submission.id == submission.id
+    members = [_members(db, model, is_this)[submission.id] for model in (MetaDataSet, File)]
+    group = db.get_one(Group, submission.group_id)
+    return Submitted(submission, *members), group, db.get_one(User, submission.user_id)
+
+
+def _find_filter_group(db: Session, group_id: str) -> int:
+    try:
+        return find_by_id(db, Group, group_id).id
+    except NotFoundError:
+        message = "There is no group with this id."
+        raise ValidationError(
+            Problem(message, "not_found", field="groupId", entity=sent_identifier(group_id))
+        ) from None
+
+
+def _members(db: Session, model: type[Any], condition: ColumnElement[bool]) -> dict[int, list[Row[Any]]]:
     query = (
         select(model.submission_id, model.uuid, model.site_id)
         .join(Submission, Submission.id == model.submission_id)
-        .where(Submission.group_id == group_id)
+        .where(condition)
         .order_by(model.id)
     )
     found = defaultdict(list)

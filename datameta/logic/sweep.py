@@ -53,7 +53,7 @@ def sweep(sessions: sessionmaker[Session], storage: Storage) -> Counter[str]:
     with store_errors():
         _remove_orphaned_uploads(sessions, storage, done)
         _remove_orphaned_objects(sessions, storage, done)
-    log.info("swept: %s", ", ".join(f"{number} {kind}" for kind, number in done.items()) or "nothing to do")
+    log.info("swept: %s", ", ".join(f"{number} {kind}" for kind, number in (+done).items()) or "nothing to do")
     return done
 
 

@@ -32,9 +32,7 @@ class HasUuid:
     """A row that has a UUID but no site id."""
 
     id: Mapped[PrimaryKey]
-    uuid: Mapped[UUID] = mapped_column(
-        Uuid, unique=True, default=uuid4, server_default=func.gen_random_uuid()
-    )
+    uuid: Mapped[UUID] = mapped_column(Uuid, unique=True, default=uuid4, server_default=func.gen_random_uuid())
 
 
 class HasSiteId(HasUuid):

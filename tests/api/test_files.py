@@ -15,16 +15,11 @@ import webtest
 from sqlalchemy import event, text
 
 from datameta.storage import Storage, StorageUnavailableError
-from tests.conftest import BASE_URL, Client, FaultyStorage, Portal, announce, codes, confirm, send
+from tests.conftest import BASE_URL, Client, FaultyStorage, Portal, announce, assert_refused, confirm, do_before, send
 
 MD5 = hashlib.md5(b"ACGT").hexdigest()
 SHA256 = hashlib.sha256(b"ACGT").hexdigest()
 UNKNOWN = "DMF-00000000"
-
-
-def assert_refused(response: webtest.TestResponse, status: int, *expected: tuple[str, str | None]) -> None:
-    assert response.status_int == status, response.body
-    assert codes(response) == set(expected)
 
 
 def path_of(file: dict[str, Any]) -> str:
@@ -40,6 +35,12 @@ def states(portal: Portal) -> list[str]:
     """Return the state of every file."""
     with portal.database.engine.connect() as connection:
         return list(connection.scalars(text("SELECT state FROM files ORDER BY id")))
+
+
+def set_state(lab: Client, state: str) -> None:
+    """Leave every file in the midst of a step."""
+    with lab.portal.database.engine.begin() as connection:
+        connection.execute(text("UPDATE files SET state = :state"), {"state": state})
 
 
 def race(*actions: Callable[[], webtest.TestResponse]) -> list[webtest.TestResponse]:
@@ -188,8 +189,7 @@ def test_an_unknown_file_is_not_found(lab: Client) -> None:
 @pytest.mark.parametrize("state", ["new", "deleting"])
 def test_a_file_half_made_or_half_gone_is_not_found(lab: Client, state: str) -> None:
     file = announce(lab)
-    with lab.portal.database.engine.begin() as connection:
-        connection.execute(text("UPDATE files SET state = :state"), {"state": state})
+    set_state(lab, state)
     answers = [lab.get(path_of(file)), confirm(lab, file), lab.delete(path_of(file)), send(lab, file)]
     for answer in [*answers, lab.get(f"/rpc/get-file-url/{file['id']['uuid']}")]:
         assert_refused(answer, 404, ("not_found", None))
@@ -287,8 +287,7 @@ def test_a_change_fits_the_specification(lab: Client, body: dict[str, Any], fiel
 def test_nothing_changes_while_a_confirmation_runs(lab: Client) -> None:
     file = announce(lab)
     send(lab, file)
-    with lab.portal.database.engine.begin() as connection:
-        connection.execute(text("UPDATE files SET state = 'confirming'"))
+    set_state(lab, "confirming")
     for change in ({"name": "b"}, {"checksum": SHA256}, {"name": "b", "contentUploaded": True}):
         assert_refused(lab.put(path_of(file), change), 409, ("confirmation_running", None))
     read = lab.get(path_of(file)).json
@@ -431,6 +430,61 @@ def test_a_deletion_and_a_submission_do_not_both_succeed(lab: Client) -> None:
         deleted, submitted = race(lambda: lab.delete(path_of(file)), lambda: lab.submit([staged], [file]))  # noqa: B023
         assert (deleted.status_int, submitted.status_int) in ((204, 400), (403, 200))
         assert len(contents(lab.portal.storage)) == states(lab.portal).count("confirmed")
+
+
+# What happens between two steps.
+
+
+def test_a_confirmation_that_a_deletion_overtakes_finds_nothing(lab: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = announce(lab)
+    send(lab, file)
+    do_before(monkeypatch, lab.portal.storage, "complete", lambda: lab.delete(path_of(file)))
+    assert_refused(confirm(lab, file), 404, ("not_found", None))
+
+
+def test_a_failed_confirmation_leaves_alone_what_was_changed_after_it(
+    lab: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = announce(lab)
+    send(lab, file, b"other")
+
+    def go_on() -> None:
+        assert confirm(lab, file).status_int == 409
+        assert lab.put(path_of(file), {"name": "c"}).status_int == 200
+
+    do_before(monkeypatch, lab.portal.storage, "complete", go_on)
+    assert_refused(confirm(lab, file, name="b"), 409, ("checksum_mismatch", "checksum"))
+    assert lab.get(path_of(file)).json["name"] == "c"
+
+
+def test_a_confirmation_overtakes_a_change_of_checksum(lab: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = announce(lab)
+    send(lab, file)
+    do_before(monkeypatch, lab.portal.storage, "begin_upload", lambda: confirm(lab, file))
+    assert_refused(lab.put(path_of(file), {"checksum": SHA256}), 403, ("not_modifiable", None))
+    assert lab.get(path_of(file)).json["checksum"] == MD5
+
+
+def test_a_running_confirmation_overtakes_a_change_of_checksum(lab: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = announce(lab)
+    send(lab, file)
+    do_before(monkeypatch, lab.portal.storage, "begin_upload", lambda: set_state(lab, "confirming"))
+    assert_refused(lab.put(path_of(file), {"checksum": SHA256}), 409, ("confirmation_running", None))
+    assert confirm(lab, file).json["checksum"] == MD5
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "code"), [("confirming", 409, "confirmation_running"), ("announced", 404, "upload_expired")]
+)
+def test_bytes_for_an_upload_that_was_closed_are_refused(
+    lab: Client, monkeypatch: pytest.MonkeyPatch, state: str, status: int, code: str
+) -> None:
+    file = announce(lab)
+    storage = lab.portal.storage
+    [upload] = storage.list_uploads()
+    do_before(monkeypatch, storage, "write", lambda: storage.abort(upload.key, upload.upload))
+    set_state(lab, state)
+    assert_refused(send(lab, file), status, (code, None))
 
 
 # A store that does not answer.

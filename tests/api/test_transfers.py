@@ -10,7 +10,7 @@ import webtest
 from sqlalchemy import text
 
 from datameta.storage import StorageUnavailableError
-from tests.conftest import API, BASE_URL, Client, FaultyStorage, Portal, announce, codes, confirm, send
+from tests.conftest import API, BASE_URL, Client, FaultyStorage, Portal, announce, assert_refused, confirm, send
 
 BOUNDARY = "=_x"
 FORM = f'multipart/form-data; boundary="{BOUNDARY}"'
@@ -49,12 +49,6 @@ def fetch(user: Client, file: dict[str, Any], method: str = "get", **headers: st
     """Fetch the bytes of a file from a fresh address, without a credential."""
     path = get_url(user, file).json["fileUrl"].removeprefix(BASE_URL)
     return getattr(user.portal.app, method)(path, headers=headers, expect_errors=True)
-
-
-def assert_refused(response: webtest.TestResponse, status: int, *expected: tuple[str, str | None]) -> None:
-    assert response.status_int == status, response.body
-    assert response.content_type == "application/json"
-    assert codes(response) == set(expected)
 
 
 @pytest.fixture

@@ -17,8 +17,6 @@ import sqlalchemy
 from datameta import api, credentials, embedded, migrations
 from tests.e2e.conftest import DATAMETA, REPOSITORY, Api, Served, make_environment, run_datameta
 
-pytestmark = pytest.mark.xdist_group("e2e")
-
 USER = ("--name", "Ada Admin", "--group", "Office")
 EMAIL = "ada@example.org"
 

@@ -12,8 +12,6 @@ import pytest
 from datameta import __version__, api
 from tests.e2e.conftest import DEADLINE_SECONDS, Served, make_environment, run_datameta
 
-pytestmark = pytest.mark.xdist_group("e2e")
-
 PACKAGES = ("setuptools<81", "datameta-client==1.0.1", "datameta-client-lib==1.4.0")
 CALLS = Path(__file__).with_name("published_client_calls.py")
 # What the portal does not carry out yet; it answers 501.
@@ -55,6 +53,7 @@ def client_programs(request: pytest.FixtureRequest) -> Path:
 def answers(served_demo: Served, client_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Do everything with the client's functions and return what came back."""
     added = run_datameta("key", "add", "site.admin@demo.example", "--label", "client", "--home", str(served_demo.home))
+    assert added.returncode == 0, added.stderr
     folder = tmp_path_factory.mktemp("client")
     tokens = {"BOT_TOKEN": served_demo.open_bot().token, "ADMIN_TOKEN": added.stdout.strip()}
     output = run_client([client_programs / "python", CALLS, folder], served_demo, folder, **tokens)

@@ -14,8 +14,6 @@ from botocore.config import Config
 from tests.e2e.conftest import Api, Served, curl, run_datameta, run_main_job, send, serve_cleanly
 from tests.rgw import RGW
 
-pytestmark = pytest.mark.xdist_group("rgw")
-
 RIGHT, WRONG = b"ACGT" * 1000, b"TGCA" * 1000
 
 

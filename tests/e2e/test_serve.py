@@ -21,8 +21,6 @@ import pytest
 
 from tests.e2e.conftest import DATAMETA, DEADLINE_SECONDS, Api, Served, run_main_job, send, serve, serve_cleanly
 
-pytestmark = pytest.mark.xdist_group("e2e")
-
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 MIB = 1024**2

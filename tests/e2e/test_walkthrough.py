@@ -3,11 +3,7 @@
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.conftest import DEADLINE_SECONDS, REPOSITORY, WALKTHROUGH, Served, make_environment
-
-pytestmark = pytest.mark.xdist_group("e2e")
 
 
 def paste(served: Served, folder: Path) -> str:

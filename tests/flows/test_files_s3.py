@@ -11,7 +11,7 @@ from sqlalchemy import text
 from datameta.database import Database
 from datameta.logic.sweep import sweep
 from datameta.storage import PresignedRequest
-from tests.conftest import BASE_URL, Client, Crash, FaultyStorage, Portal, announce, codes, confirm
+from tests.conftest import BASE_URL, Client, Crash, FaultyStorage, Portal, announce, codes, confirm, do_before
 from tests.conftest import send as send_to_portal
 from tests.storage.backends import RefusedError, make_s3, s3_settings, send_request, set_credentials
 from tests.storage.conftest import aws_environment, moto, rgw  # noqa: F401
@@ -154,6 +154,30 @@ def test_racing_confirmations_take_effect_once(lab: Client, algorithm: str) -> N
         assert set(statuses) <= {200, 403}
         assert 200 in statuses
     assert objects(lab) == [b"ACGT"] * 3
+
+
+def test_a_confirmation_that_another_overtakes_is_refused(lab: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = announce(lab, algorithm="sha256")
+    send(lab, file)
+    do_before(monkeypatch, lab.portal.storage, "complete", lambda: confirm(lab, file))
+    answer = confirm(lab, file)
+    assert (answer.status_int, codes(answer)) == (403, {("not_modifiable", None)})
+    assert fetch(lab, file)[0] == b"ACGT"
+
+
+def test_a_change_of_checksum_made_twice_keeps_the_bytes_sent_between(
+    lab: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = announce(lab)
+    path = f"/files/{file['id']['uuid']}"
+
+    def change_and_send() -> None:
+        assert lab.put(path, {"checksum": SHA256}).status_int == 200
+        assert send(lab, lab.post(f"{path}/upload-url").json) < 400
+
+    do_before(monkeypatch, lab.portal.storage, "begin_upload", change_and_send)
+    assert lab.put(path, {"checksum": SHA256}).status_int == 200
+    assert confirm(lab, file).status_int == 200
 
 
 @pytest.mark.parametrize("algorithm", ["md5", "sha256"])

@@ -15,8 +15,10 @@ import pytest
 import webtest
 from sqlalchemy.orm import Session
 
-from datameta.logic import claims
+from datameta.errors import Problem
+from datameta.logic import claims, services
 from datameta.logic.claims import Claim
+from datameta.models import Service
 from tests.conftest import Client, Portal, codes
 
 RACERS = 16
@@ -154,11 +156,24 @@ def test_of_racing_answers_of_a_service_exactly_one_wins(portal: Portal) -> None
     assert bot.get(f"/metadatasets/{staged['id']['uuid']}").json == winner
 
 
-def test_of_racing_services_of_one_name_exactly_one_comes_about(portal: Portal) -> None:
+def test_of_racing_services_of_one_name_exactly_one_comes_about(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_have_looked = threading.Barrier(RACERS, timeout=WAIT_SECONDS)
+    check_name = services._check_name
+
+    def check_and_wait(db: Session, name: str, service: Service | None = None) -> list[Problem]:
+        found = check_name(db, name, service)
+        all_have_looked.wait()
+        return found
+
     admin = portal.add_user(site_admin=True)
-    answers = race([partial(fork(admin).post, "/services", {"name": "Analysis"}) for _ in range(RACERS)])
-    assert statuses(answers) == {200: 1, 400: RACERS - 1}
-    assert all(codes(answer) == {("duplicate_name", "name")} for answer in answers if answer.status_int == 400)
     spares = [admin.post("/services", {"name": f"S{number}"}).json["id"]["site"] for number in range(RACERS)]
-    answers = race([partial(fork(admin).put, f"/services/{spare}", {"name": "Assembly"}) for spare in spares])
-    assert statuses(answers) == {200: 1, 400: RACERS - 1}
+    monkeypatch.setattr(services, "_check_name", check_and_wait)
+    for calls in (
+        [partial(fork(admin).post, "/services", {"name": "Analysis"}) for _ in range(RACERS)],
+        [partial(fork(admin).put, f"/services/{spare}", {"name": "Assembly"}) for spare in spares],
+    ):
+        answers = race(calls)
+        assert statuses(answers) == {200: 1, 400: RACERS - 1}
+        assert all(codes(answer) == {("duplicate_name", "name")} for answer in answers if answer.status_int == 400)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.rgw import RGW, missing_programs, run_rgw
 from tests.storage.backends import Backend, make_backend, set_credentials
 
 
@@ -19,15 +18,6 @@ def moto() -> Iterator[str]:
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
-
-
-@pytest.fixture(scope="session")
-def rgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RGW]:
-    """Run a Ceph gateway, once for all tests."""
-    if message := missing_programs():
-        pytest.skip(message)
-    with run_rgw(tmp_path_factory.mktemp("rgw")) as gateway:
-        yield gateway
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 from datameta import migrations
 from datameta.app import open_app
 from datameta.database import Database
-from datameta.logic import accounts
+from datameta.logic import groups, users
 from datameta.migrations import SchemaError
 from datameta.models import Base
 from datameta.settings import Settings, SiteIdFormat
@@ -80,9 +80,9 @@ def add_user(url: str) -> None:
     """Write a little into the newest schema."""
     database = Database(url)
     with database.sessions.begin() as db:
-        group, _ = accounts.find_or_add_group(db, name="Lab", site_id_format=SiteIdFormat("DMG-", 8))
+        group, _ = groups.find_or_add_group(db, name="Lab", site_id_format=SiteIdFormat("DMG-", 8))
         settings = Settings(bcrypt_cost=4)
-        accounts.add_user(db, settings=settings, email="a@example.org", name="A", group=group, password="x")
+        users.add_user(db, settings=settings, email="a@example.org", name="A", group=group, password="x")
     database.dispose()
 
 

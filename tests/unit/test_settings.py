@@ -31,6 +31,10 @@ WRONG = [
     ("api_key_max_days", "3651"),
     ("bcrypt_cost", "3"),
     ("bcrypt_cost", ""),
+    ("secret_key", "short"),
+    ("smtp_port", "0"),
+    ("smtp_tls", "ssl"),
+    ("smtp_timeout", "forever"),
     ("id_users", "DMU-"),
     ("id_groups", "DMG-:3"),
     ("id_submissions", "1:8"),
@@ -38,7 +42,7 @@ WRONG = [
     ("id_files", ":8"),
     ("id_services", "D MP:8"),
 ]
-FREE_TEXTS = {"s3_region", "s3_bucket"}
+FREE_TEXTS = {"s3_region", "s3_bucket", "smtp_host", "smtp_user", "smtp_password"}
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG)
@@ -52,7 +56,7 @@ def test_a_wrong_value_is_refused_by_a_sentence_that_names_the_setting(name: str
         message = str(refused.value)
         assert message.startswith(f"{source} must be ")
         assert message.endswith(".")
-        assert name == "database_url" or repr(value) in message
+        assert name in ("database_url", "secret_key") or repr(value) in message
 
 
 def test_every_setting_that_can_be_wrong_has_been_tried() -> None:
@@ -108,6 +112,9 @@ def test_an_unknown_setting_is_refused_by_name() -> None:
     [
         ({"storage": "s3"}, "datameta.s3_bucket"),
         ({"storage": "local", "upload_mode": "presigned"}, "datameta.upload_mode"),
+        ({"smtp_user": "portal"}, "datameta.smtp_user"),
+        ({"smtp_password": "secret"}, "datameta.smtp_password"),
+        ({"smtp_user": "portal", "smtp_password": "secret", "smtp_tls": "none"}, "datameta.smtp_tls"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(values: dict[str, str], name: str) -> None:

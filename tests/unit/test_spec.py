@@ -13,7 +13,9 @@ from openapi_spec_validator.readers import read_from_filename
 SPEC_FILE = Path(__file__).parents[2] / "openapi.yaml"
 PUBLIC_OPERATIONS = {
     ("post", "/keys"),
+    ("post", "/sessions"),
     ("put", "/users/{id}/password"),
+    ("post", "/rpc/request-password-reset"),
     ("put", "/upload/{id}"),
     ("post", "/upload/{id}"),
     ("get", "/download/{token}"),
@@ -238,6 +240,36 @@ def test_one_credential_is_enough(spec: Any) -> None:
     assert spec["security"] == [{"bearerAuth": []}, {"cookieAuth": []}]
     others = [name for *_, name in iterate_operations(spec) if name.get("security", []) != []]
     assert others == []
+
+
+def test_no_path_hides_a_method_of_another(spec: Any) -> None:
+    # A request goes to the path that is spelt out, and is 405 there if only the template has its method.
+    paths = {path: item.keys() & METHODS for path, item in spec["paths"].items()}
+    hidden = [
+        (path, template)
+        for path, methods in paths.items()
+        for template, others in paths.items()
+        if path != template and re.fullmatch(re.sub("{[^}]+}", "[^/]+", template), path) and others - methods
+    ]
+    assert hidden == []
+
+
+def test_writes_by_session_may_be_forbidden(spec: Any) -> None:
+    # Without its CSRF token, any of them is.
+    silent = [
+        (method, path)
+        for method, path, operation in iterate_operations(spec)
+        if method != "get" and operation.get("security") != [] and "403" not in operation["responses"]
+    ]
+    assert silent == []
+
+
+def test_pages_say_how_to_go_on(spec: Any) -> None:
+    cursor = {"$ref": "#/components/parameters/Cursor"}
+    link = {"Link": {"$ref": "#/components/headers/NextPage"}}
+    for _, path, operation in iterate_operations(spec):
+        is_page = cursor in operation.get("parameters", [])
+        assert (operation["responses"].get("200", {}).get("headers") == link) == is_page, path
 
 
 def test_every_component_is_used(spec: Any) -> None:

@@ -1,0 +1,88 @@
+"""The worker: takes jobs from the queue and does them, several at a time, until it is told to stop.
+
+It then finishes what it is at. If it is killed, another worker takes its jobs up again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+import procrastinate
+from sqlalchemy import make_url
+
+from datameta.jobs import tasks
+from datameta.jobs.tasks import PERIODIC, MailRetry, Site
+from datameta.logic.mail import TASK as SEND_MAIL
+
+CONCURRENCY = 4
+
+Stop = Callable[[], None]
+
+
+class WorkerError(Exception):
+    """The worker cannot go on; the message is a sentence for the operator."""
+
+
+def run_worker(site: Site, announce: Callable[[Stop], None]) -> None:
+    """Do jobs until told to stop.
+
+    ``announce`` gets the function that tells so, from any thread, once the queue answers.
+    Raises ``WorkerError`` if the queue no longer does.
+    """
+    asyncio.run(_run(site, announce))
+
+
+def do_due_jobs(site: Site) -> None:
+    """Do the jobs that are due, but none that the clock would bring, and return."""
+    asyncio.run(_run_once(site))
+
+
+def make_queue(site: Site, *, has_clock: bool) -> procrastinate.App:
+    """Return the queue of a site with what its jobs do; with a clock, also those that come by it."""
+    # What is to be known of a job, its task says; the library would log at each step, with all arguments.
+    logging.getLogger("procrastinate").setLevel(logging.WARNING)
+    url = make_url(site.database.url).set(drivername="postgresql").render_as_string(hide_password=False)
+    # One connection listens for new jobs.
+    queue = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=url, min_size=1, max_size=4))
+    add_task = queue.task(name=SEND_MAIL, retry=MailRetry(), pass_context=True)
+    add_task(partial(tasks.send_mail, site))
+    for name, (cron, function) in PERIODIC.items() if has_clock else ():
+        # The lock keeps jobs that nobody does from piling up.
+        add_task = queue.task(name=name, queueing_lock=name, pass_context=True)
+        queue.periodic(cron=cron)(add_task(partial(function, site)))
+    return queue
+
+
+async def _run(site: Site, announce: Callable[[Stop], None]) -> None:
+    async with make_queue(site, has_clock=True).open_async() as queue:
+        loop = asyncio.get_running_loop()
+        work = loop.create_task(_work(queue, wait=True))
+        announce(lambda: _stop(loop, work))
+        try:
+            await work
+        except asyncio.CancelledError:
+            return
+    raise WorkerError("The job queue no longer answers.")
+
+
+async def _run_once(site: Site) -> None:
+    async with make_queue(site, has_clock=False).open_async() as queue:
+        await _work(queue, wait=False)
+
+
+async def _work(queue: procrastinate.App, *, wait: bool) -> None:
+    await queue.run_worker_async(
+        wait=wait,
+        concurrency=CONCURRENCY,
+        # A job that is done is of no further use, and may hold somebody's address.
+        delete_jobs="successful",
+        install_signal_handlers=False,
+    )
+
+
+def _stop(loop: asyncio.AbstractEventLoop, work: asyncio.Task[None]) -> None:
+    # The loop may have ended by itself.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(work.cancel)
