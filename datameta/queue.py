@@ -4,10 +4,14 @@ The queue is Procrastinate's, on the portal's own PostgreSQL. Who wants a job do
 does is in ``jobs/``.
 """
 
+import logging
 from typing import Any
 
 import procrastinate
 from sqlalchemy.orm import Session
+
+# What is to be known of a job, its task says; the library would log each step of it, with all arguments.
+logging.getLogger("procrastinate").setLevel(logging.WARNING)
 
 queue = procrastinate.App(connector=procrastinate.SyncPsycopgConnector())
 

@@ -4,6 +4,7 @@ Route, method and publicity of a view come from the specification; a view only n
 """
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib import import_module
 from importlib.resources import files
 from typing import Any
@@ -72,8 +73,9 @@ def link_next_page(request: Request, cursor: str | None) -> None:
         request.response.headers["Link"] = f'<{address}>; rel="next"'
 
 
+@cache
 def load_spec() -> dict[str, Any]:
-    """Return the specification as it was written."""
+    """Return the specification as it was written; not to be changed."""
     spec: dict[str, Any] = yaml.load(SPEC_PATH.read_text("utf-8"), yaml.CSafeLoader)
     return spec
 

@@ -7,17 +7,20 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
+from jsonschema_path import SchemaPath
+from openapi_core import V31ResponseValidator
 from openapi_core.templating.media_types.exceptions import MediaTypeNotFound
 from openapi_core.unmarshalling.request.unmarshallers import V31RequestUnmarshaller
-from pyramid.config import PHASE1_CONFIG, Configurator
-from pyramid.registry import Registry
+from pyramid.config import Configurator
 from pyramid.request import Request
 from pyramid.response import Response
+from pyramid.security import NO_PERMISSION_REQUIRED
 from pyramid_openapi3.exceptions import RequestValidationError, ResponseValidationError
 
-from datameta.api import PREFIX, SPEC_PATH
+from datameta.api import PREFIX, SPEC_PATH, load_spec
 from datameta.api.errors import InternalError, UnsupportedTypeError, log, render_error
 from datameta.errors import DataMetaError, Problem, ValidationError
 
@@ -35,6 +38,7 @@ MESSAGES = {
     "required": ("This property is missing.", "missing"),
     "type": ("The value is not of the type {}.", "wrong_type"),
 }
+SPEC_ROUTE = "openapi.yaml"
 MAX_DEPTH = 16
 """How deep a body may be nested; no documented one comes near, and the validator recurses."""
 _HALF_SURROGATE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}|\\u[dD][c-fC-F][0-9a-fA-F]{2}")
@@ -78,12 +82,13 @@ def parse_json(body: bytes, **parameters: str) -> Any:
 def includeme(config: Configurator) -> None:
     """Install the specification, its validation, and the rendering of what it refuses."""
     config.include("pyramid_openapi3")
-    config.pyramid_openapi3_add_deserializer("application/json", parse_json)
-    config.pyramid_openapi3_spec(str(SPEC_PATH), route=f"{PREFIX}/openapi.yaml")
+    config.registry.settings["pyramid_openapi3"] = dict(_load_validators())
+    config.registry.settings["pyramid_openapi3_apinames"] = ["pyramid_openapi3"]
+    config.add_route(SPEC_ROUTE, f"{PREFIX}/openapi.yaml")
+    config.add_view(_show_spec, route_name=SPEC_ROUTE, permission=NO_PERMISSION_REQUIRED)
     # The package's own view would log the rejected body. Configurations conflict only within one
     # include; from this one, which includes the package, its view can be replaced.
     config.add_exception_view(_refuse_request, context=RequestValidationError)
-    config.action("datameta.checker", _install_checker, args=(config.registry,), order=PHASE1_CONFIG)
     config.add_exception_view(_report_response, context=ResponseValidationError)
 
 
@@ -98,11 +103,25 @@ class Checker(V31RequestUnmarshaller):
         return value
 
 
-def _install_checker(registry: Registry) -> None:
-    settings = registry.settings["pyramid_openapi3"]
-    settings["request_validator"] = Checker(
-        settings["spec"], extra_media_type_deserializers=registry.settings["pyramid_openapi3_deserializers"]
-    )
+@cache
+def _load_validators() -> dict[str, Any]:
+    """Return what pyramid_openapi3 keeps of a specification; they learn, so a process has them once.
+
+    That the specification is valid is for the tests to see, not for every start.
+    """
+    spec = SchemaPath.from_dict(load_spec())
+    types: dict[str, Any] = {"application/json": parse_json}
+    return {
+        "filepath": str(SPEC_PATH),
+        "spec_route_name": SPEC_ROUTE,
+        "spec": spec,
+        "request_validator": Checker(spec, extra_media_type_deserializers=types),
+        "response_validator": V31ResponseValidator(spec, extra_media_type_deserializers=types),
+    }
+
+
+def _show_spec(request: Request) -> Response:
+    return Response(SPEC_PATH.read_bytes(), content_type="text/yaml", charset="utf-8")
 
 
 def explain_errors(errors: Iterable[Exception]) -> list[Problem]:

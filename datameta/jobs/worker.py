@@ -4,7 +4,6 @@ It then finishes what it is at. If it is killed, another worker takes its jobs u
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -40,18 +39,17 @@ def do_due_jobs(site: Site) -> None:
 
 
 def make_queue(site: Site, *, has_clock: bool) -> procrastinate.App:
-    """Return the queue of a site with what its jobs do; with a clock, also those that come by it."""
-    # What is to be known of a job, its task says; the library would log at each step, with all arguments.
-    logging.getLogger("procrastinate").setLevel(logging.WARNING)
+    """Return the queue of a site with what its jobs do; with a clock, it stores those that come by it."""
     url = make_url(site.database.url).set(drivername="postgresql").render_as_string(hide_password=False)
     # One connection listens for new jobs.
     queue = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=url, min_size=1, max_size=4))
     add_task = queue.task(name=SEND_MAIL, retry=MailRetry(), pass_context=True)
     add_task(partial(tasks.send_mail, site))
-    for name, (cron, function) in PERIODIC.items() if has_clock else ():
+    for name, (cron, function) in PERIODIC.items():
         # The lock keeps jobs that nobody does from piling up.
-        add_task = queue.task(name=name, queueing_lock=name, pass_context=True)
-        queue.periodic(cron=cron)(add_task(partial(function, site)))
+        task = queue.task(name=name, queueing_lock=name, pass_context=True)(partial(function, site))
+        if has_clock:
+            queue.periodic(cron=cron)(task)
     return queue
 
 

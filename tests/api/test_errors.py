@@ -134,7 +134,7 @@ def test_a_wrong_method_hears_which_are_right(lab: Client) -> None:
 
 
 def test_head_is_get_without_a_body(portal: Portal, lab: Client) -> None:
-    for path, status in (("/rpc/whoami", 200), ("/services", 403), ("/nothing", 404), ("/submissions", 405)):
+    for path, status in (("/rpc/whoami", 200), ("/services", 403), ("/nothing", 404), ("/presubvalidation", 405)):
         answer = send(lab, "HEAD", API + path)
         assert (answer.status_int, answer.body) == (status, b"")
         assert answer.headers["Content-Type"] == "application/json"
