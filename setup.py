@@ -13,8 +13,9 @@ setup(
     packages=find_packages(include=["datameta", "datameta.*"]),
     package_data={
         # Both are links to the top of the repository, and files in the wheel.
-        "datameta": ["walkthrough.sh", "alembic/env.py", "alembic/script.py.mako", "alembic/versions/*.py"],
+        "datameta": ["walkthrough.sh", "alembic/env.py", "alembic/script.py.mako", "alembic/versions/*.py", "data/*"],
         "datameta.api": ["openapi.yaml"],
+        "datameta.web": ["explorer.*"],
     },
     entry_points={
         "console_scripts": ["datameta = datameta.cli:main"],
@@ -25,6 +26,8 @@ setup(
         "bcrypt>=5.0",
         "boto3>=1.42",
         "click>=8.3",
+        # Only for the files of Swagger UI that it carries; its releases follow theirs.
+        "flask-swagger-ui>=5.34",
         "google-re2>=1.1.20251105",
         "multipart>=1.3",
         # The openapi-core chain is tightly coupled; the tested set is capped.
@@ -54,6 +57,7 @@ setup(
             "hypothesis>=6.150",
             "moto[s3,server]>=5.2",
             "mypy>=1.19",
+            "playwright>=1.65",
             "pytest>=9.0",
             "pytest-cov>=7.0",
             "pytest-xdist>=3.8",

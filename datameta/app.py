@@ -59,6 +59,7 @@ def make_app(settings: Settings, database: Database, storage: Storage) -> Any:
     config.include("pyramid_tm")
     config.include("datameta.security")
     config.include("datameta.api")
+    config.include("datameta.web")
     return config.make_wsgi_app()
 
 

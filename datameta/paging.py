@@ -4,12 +4,12 @@ A cursor is opaque to clients: the base64 of the values by which the list is ord
 """
 
 import base64
-import binascii
 from datetime import datetime
 from typing import Any
 
 import orjson
 
+from datameta.clock import as_utc
 from datameta.errors import Problem, ValidationError
 
 
@@ -29,7 +29,7 @@ def parse_cursor(cursor: str, *kinds: type) -> tuple[Any, ...]:
         if not isinstance(values, list) or len(values) != len(kinds):
             raise ValueError("not made here")
         return tuple(_read(value, kind) for value, kind in zip(values, kinds, strict=True))
-    except (ValueError, TypeError, binascii.Error):
+    except (ValueError, TypeError, OverflowError):
         raise ValidationError(
             Problem("Take the cursor from the Link header of the page before.", "invalid_cursor", field="cursor")
         ) from None
@@ -40,7 +40,7 @@ def _read(value: Any, kind: type) -> Any:
         instant = datetime.fromisoformat(value)
         if instant.tzinfo is None:
             raise ValueError("without a time zone")
-        return instant
+        return as_utc(instant)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
         raise ValueError("no row")
     return value

@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from datameta.credentials import make_token
-from datameta.settings import Settings
+from datameta.settings import Settings, SettingsError
 
 
 class Vault:
@@ -45,7 +45,10 @@ def _derive(key: str) -> bytes:
 
 
 def _read_or_make(path: Path) -> str:
-    """Return the key in a file that only its owner reads; several processes may come at once."""
+    """Return the key in a file that only its owner reads; several processes may come at once.
+
+    Raises ``SettingsError`` for a file that holds none.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         draft = path.with_name(f".{path.name}.{os.getpid()}.{make_token()[:8]}")
@@ -57,4 +60,7 @@ def _read_or_make(path: Path) -> str:
         with suppress(FileExistsError):
             os.link(draft, path)
         draft.unlink()
-    return path.read_text("ascii").strip()
+    key = path.read_text("ascii").strip()
+    if not key:
+        raise SettingsError(f"{path} is empty; put the site's key back from a backup, or remove the file")
+    return key

@@ -56,16 +56,21 @@ def rgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RGW]:
         yield gateway
 
 
-@pytest.fixture
-def database(shared_database: Database) -> Database:
-    """The database with empty tables."""
+def empty_tables(database: Database) -> None:
+    """Delete every row of the database."""
     names = [*(table.name for table in Base.metadata.sorted_tables), "procrastinate_jobs"]
     # Much faster than TRUNCATE, which makes new files for each table and index.
     statements = "; ".join(f'DELETE FROM "{name}"' for name in names)
-    with shared_database.engine.begin() as connection:
+    with database.engine.begin() as connection:
         # The audit's tables refuse to be emptied; for a replica's session triggers are off.
         connection.execute(text("SET LOCAL session_replication_role = replica"))
         connection.execute(text(statements))
+
+
+@pytest.fixture
+def database(shared_database: Database) -> Database:
+    """The database with empty tables."""
+    empty_tables(shared_database)
     return shared_database
 
 
@@ -324,8 +329,7 @@ def read_mails(portal: Portal) -> list[Order]:
     vault = open_vault(portal.settings)
     with portal.database.sessions() as db:
         query = "SELECT args ->> 'sealed' FROM procrastinate_jobs WHERE task_name = 'send_mail' ORDER BY id"
-        orders = [open_order(vault, sealed) for sealed in db.scalars(text(query))]
-    return [order for order in orders if order is not None]
+        return [open_order(vault, sealed) for sealed in db.scalars(text(query))]
 
 
 def set_setting(portal: Portal, key: str, value: str) -> None:
@@ -357,12 +361,12 @@ def counted(portal: Portal) -> Iterator[list[str]]:
         event.remove(portal.database.engine, "before_cursor_execute", note)
 
 
-def make_second_factor(client: Client) -> Callable[[], str]:
+def make_second_factor(client: Client, step: int | None = None) -> Callable[[], str]:
     """Give the client's user a second factor; return what makes two codes, each good for half a minute at least."""
     secret = pyotp.random_base32()
     sealed = open_vault(client.portal.settings).encrypt(secret.encode())
     with client.portal.database.sessions.begin() as db:
         values = {"totp_secret": sealed, "totp_confirmed_at": func.now(), "totp_step": None}
         db.execute(update(User).where(User.site_id == client.site_id).values(**values))
-    steps = count(int(time.time() // 30))
+    steps = count(int(time.time() // 30) if step is None else step)
     return lambda: pyotp.TOTP(secret).generate_otp(next(steps))

@@ -68,7 +68,8 @@ def no_content(request: Request) -> Response:
 def link_next_page(request: Request, cursor: str | None) -> None:
     """Tell where the next page of this list is, if there is one."""
     if cursor is not None:
-        following = urlencode({**request.GET, "cursor": cursor})
+        known = request.openapi_validated.parameters.query
+        following = urlencode({**{name: request.GET[name] for name in request.GET if name in known}, "cursor": cursor})
         address = f"{request.portal_settings.base_url}{request.path}?{following}"
         request.response.headers["Link"] = f'<{address}>; rel="next"'
 

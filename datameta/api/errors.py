@@ -20,6 +20,7 @@ from datameta.errors import (
     DataMetaError,
     ForbiddenError,
     GoneError,
+    IdempotencyError,
     NotFoundError,
     Problem,
     TooLargeError,
@@ -71,6 +72,7 @@ STATUS: dict[type[DataMetaError], int] = {
     TooLargeError: 413,
     UnsupportedTypeError: 415,
     RangeError: 416,
+    IdempotencyError: 422,
     TooManyRequestsError: 429,
     InternalError: 500,
     NotOfferedError: 501,
@@ -112,6 +114,8 @@ def guard_factory(handler: Any, registry: Any) -> Any:
             request.method = "HEAD"
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
+        # Log, audit and client know the request by the same id.
+        response.headers["X-Request-Id"] = request.origin.request_id
         return response
 
     return guard
@@ -161,7 +165,8 @@ def view_exception(error: Exception, request: Request) -> Response:
     """Return the response for whatever was raised."""
     refusal = _refusal_of(error, request)
     if isinstance(refusal, InternalError):
-        log.error("%s %s failed", request.method, _path_of(request), exc_info=error)
+        request_id = request.origin.request_id
+        log.error("%s %s failed (request %s)", request.method, _path_of(request), request_id, exc_info=error)
     return render_error(refusal)
 
 

@@ -15,8 +15,9 @@ from datameta.logic import files
 def create_file(request: Request) -> Any:
     body = request.openapi_validated.body
     upload = files.announce_file(
-        request.database.sessions,
+        request.db,
         request.actor,
+        sessions=request.database.sessions,
         storage=request.storage,
         settings=request.portal_settings,
         name=body["name"],

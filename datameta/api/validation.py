@@ -181,7 +181,8 @@ def _refuse_request(context: RequestValidationError, request: Request) -> Respon
 def _report_response(context: ResponseValidationError, request: Request) -> Response:
     # The faults are in what we made ourselves: the log names the places, the client hears of no detail.
     places = ", ".join(f"{problem.field}: {problem.code}" for problem in explain_errors(context.errors))
-    log.error("the answer to %s %s does not fit the specification: %s", request.method, request.path, places)
+    asked = (request.method, request.path, request.origin.request_id)
+    log.error("the answer to %s %s (request %s) does not fit the specification: %s", *asked, places)
     return render_error(InternalError())
 
 

@@ -15,7 +15,7 @@ from datameta.database import SEAL_LOCK, SWEEP_LOCK, Database
 from datameta.jobs.delivery import deliver, is_final
 from datameta.logic.appsettings import get_setting
 from datameta.logic.audit import SEAL_BATCH, seal_events
-from datameta.logic.mail import open_order, write_mail
+from datameta.logic.mail import MailError, open_order, write_mail
 from datameta.logic.registrations import remove_old_registrations
 from datameta.logic.sweep import sweep as run_sweep
 from datameta.logic.throttle import delete_empty_buckets
@@ -43,10 +43,6 @@ class Site:
     vault: Vault
 
 
-class MailError(Exception):
-    """A mail cannot be sent, now or ever."""
-
-
 class MailRetry(BaseRetryStrategy):
     """Try for a day, ever more seldom."""
 
@@ -63,8 +59,6 @@ class MailRetry(BaseRetryStrategy):
 def send_mail(site: Site, context: JobContext, *, sealed: str) -> None:
     """Send one mail."""
     order = open_order(site.vault, sealed)
-    if order is None:
-        raise MailError("none of the site's keys opens what is to be sent")
     with site.database.sessions() as db:
         message = write_mail(db, order)
     deliver(site.settings, message, order.id)

@@ -1,7 +1,8 @@
 """The audit: every change of state is an event, written in the transaction of the change.
 
 Values before and after are small and flat: texts, numbers, booleans, null, lists or maps of texts.
-Never a secret. Events are sealed into a chain once they are committed (``seal_events``).
+Never a secret. Events are sealed into a chain once they are committed (``seal_events``), every minute
+by the worker; reading changes nothing.
 """
 
 import hashlib
@@ -11,10 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, true
+from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, or_, select, text, true
 from sqlalchemy.orm import Session
 
 from datameta.authz import Actor, Origin, may_administer_site, may_view_user_events
+from datameta.clock import to_wire
 from datameta.errors import ForbiddenError
 from datameta.identifiers import find_by_id, parse_uuid
 from datameta.models import AuditEvent, AuditPending, AuditSeal, User
@@ -143,8 +145,9 @@ def _has_id(uuid: Any, site_id: Any, text: str) -> ColumnElement[bool]:
 def seal_events(db: Session) -> int:
     """Chain up to ``SEAL_BATCH`` events that are not sealed yet; return how many.
 
-    The caller holds the sealing lock, so that the chain has one end.
+    Until the transaction ends nobody else adds to the chain, so that it has one end.
     """
+    db.execute(text("LOCK TABLE audit_seals IN SHARE ROW EXCLUSIVE MODE"))
     pending = db.scalars(
         select(AuditEvent)
         .join(AuditPending, AuditPending.event_id == AuditEvent.id)
@@ -164,7 +167,11 @@ def seal_events(db: Session) -> int:
 
 
 def find_broken_seal(db: Session) -> int | None:
-    """Return the id of the first event that is not what was sealed, or None if the chain is whole."""
+    """Return the id of an event that is not what was sealed, or was never to be, or None if the chain is whole.
+
+    Only the events of the last minute, or all from some point on, can go without a trace: whoever keeps
+    a ``hash`` elsewhere can tell the latter too.
+    """
     last = FIRST_HASH
     query = select(AuditSeal, AuditEvent).outerjoin(AuditEvent, AuditEvent.id == AuditSeal.event_id)
     for seal, event in _stream(db, query.order_by(AuditSeal.id)):
@@ -173,14 +180,16 @@ def find_broken_seal(db: Session) -> int | None:
         last = hash_event(last, event)
         if last != seal.hash:
             return int(event.id)
-    return None
+    is_sealed = exists().where(AuditSeal.event_id == AuditEvent.id)
+    is_pending = exists().where(AuditPending.event_id == AuditEvent.id)
+    return db.scalar(select(func.min(AuditEvent.id)).where(~is_sealed, ~is_pending))
 
 
 def hash_event(previous: bytes, event: AuditEvent) -> bytes:
     """Return the SHA-256 over the seal before and everything the event says."""
     said = {
         "id": event.id,
-        "at": event.at.isoformat(),
+        "at": to_wire(event.at),
         "event": event.event,
         "actor": [str(event.actor_uuid), event.actor_site_id],
         "key": str(event.key_uuid),

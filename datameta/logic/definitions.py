@@ -72,7 +72,7 @@ def create_definition(db: Session, actor: Actor, definition: Definition) -> tupl
     _assign(metadatum, definition, service)
     db.add(metadatum)
     _flush_unique_name(db)
-    audit.record_event(db, "metadatum.created", actor=actor, entity=metadatum, after=_describe(metadatum))
+    audit.record_event(db, "metadatum.created", actor=actor, entity=metadatum, after=_describe(db, metadatum))
     return metadatum, count_affected(db, metadatum)
 
 
@@ -87,18 +87,19 @@ def update_definition(db: Session, actor: Actor, metadatum_id: str, definition: 
     metadatum = find_by_id(db, MetaDatum, metadatum_id, lock=True)
     service = _find_service(db, definition)
     _refuse_problems(db, definition, metadatum)
-    before = _describe(metadatum)
+    before = _describe(db, metadatum)
     former = _say_what_is_claimed(metadatum)
     _assign(metadatum, definition, service)
     _flush_unique_name(db)
     if _say_what_is_claimed(metadatum) != former:
         _claim_submitted(db, metadatum)
-    was, now = audit.changed(before, _describe(metadatum))
-    audit.record_event(db, "metadatum.changed", actor=actor, entity=metadatum, before=was, after=now)
+    was, now = audit.changed(before, _describe(db, metadatum))
+    if now:
+        audit.record_event(db, "metadatum.changed", actor=actor, entity=metadatum, before=was, after=now)
     return metadatum, count_affected(db, metadatum)
 
 
-def _describe(metadatum: MetaDatum) -> dict[str, Any]:
+def _describe(db: Session, metadatum: MetaDatum) -> dict[str, Any]:
     """Return what the audit says of a definition."""
     return {
         "name": metadatum.name,
@@ -112,7 +113,7 @@ def _describe(metadatum: MetaDatum) -> dict[str, Any]:
         "isFile": metadatum.is_file,
         "isSubmissionUnique": metadatum.is_submission_unique,
         "isSiteUnique": metadatum.is_site_unique,
-        "serviceId": metadatum.service_id,
+        "service": None if metadatum.service_id is None else db.get_one(Service, metadatum.service_id).site_id,
     }
 
 

@@ -76,9 +76,16 @@ class Download:
 
 
 def announce_file(
-    sessions: sessionmaker[Session], actor: Actor, *, storage: Storage, settings: Settings, name: str, checksum: str
+    db: Session,
+    actor: Actor,
+    *,
+    sessions: sessionmaker[Session],
+    storage: Storage,
+    settings: Settings,
+    name: str,
+    checksum: str,
 ) -> Upload:
-    """Announce a file and open its upload.
+    """Announce a file and open its upload; it exists from the commit of ``db`` on, and is swept without.
 
     Raises ``ValidationError`` for a name or checksum that is none, ``UnavailableError``.
     """
@@ -94,8 +101,8 @@ def announce_file(
         "upload_token_hash": token_hash,
         "upload_expires_at": expires_at,
     }
-    with sessions.begin() as db:
-        [file] = insert_with_site_ids(db, File, settings.id_files, [row])
+    with sessions.begin() as before:
+        [file] = insert_with_site_ids(before, File, settings.id_files, [row])
     try:
         with store_errors():
             file.upload = storage.begin_upload(file.upload_key, file.checksum)
@@ -103,17 +110,16 @@ def announce_file(
     except UnavailableError:
         if file.upload is not None:
             _try_store(storage.abort, file.upload_key, file.upload)
-        with sessions.begin() as db:
-            db.execute(delete(File).where(File.id == file.id))
+        with sessions.begin() as after:
+            after.execute(delete(File).where(File.id == file.id))
         raise
-    with sessions.begin() as db:
-        db.execute(
-            update(File)
-            .where(File.id == file.id)
-            .values(upload=file.upload, state=FileState.ANNOUNCED, state_changed_at=func.now())
-        )
-        audit.record_event(db, "file.announced", actor=actor, entity=file, after=_describe(file))
-    log.info("file %s announced by user %s", file.uuid, actor.uuid)
+    log.info("upload of file %s opened for user %s", file.uuid, actor.uuid)
+    db.execute(
+        update(File)
+        .where(File.id == file.id)
+        .values(upload=file.upload, state=FileState.ANNOUNCED, state_changed_at=func.now())
+    )
+    audit.record_event(db, "file.announced", actor=actor, entity=file, after=describe(file))
     return upload
 
 
@@ -130,8 +136,10 @@ def renew_upload(
         file = _lock_changeable(db, actor, file_id)
         if file.upload_expires_at <= db.scalars(select(func.now())).one():
             raise GoneError("The time to upload this file is over; announce it again.")
+        before, after = ({"until": to_wire(instant)} for instant in (file.upload_expires_at, expires_at))
         file.upload_token_hash = token_hash
         file.upload_expires_at = expires_at
+        audit.record_event(db, "file.changed", actor=actor, entity=file, before=before, after=after)
     return _make_upload(file, token, storage, settings)
 
 
@@ -282,7 +290,7 @@ def finish_confirmation(
                 actor=actor,
                 entity=current,
                 before=None if before is None else asdict(before),
-                after={**_describe(current), "size": stored.size, "storage_key": stored.key},
+                after={**describe(current), "size": stored.size, "storage_key": stored.key},
             )
             log.info("file %s confirmed, %d bytes at %s", current.uuid, stored.size, stored.key)
     if current is None or current.state == FileState.DELETING:
@@ -323,7 +331,7 @@ def delete_files(sessions: sessionmaker[Session], actor: Actor, *, storage: Stor
                 .values(state=FileState.DELETING, state_changed_at=func.now())
                 .execution_options(synchronize_session=False)
             )
-            changes = [(file, {**_describe(file), "state": str(file.state)}, None) for file in found]
+            changes = [(file, {**describe(file), "state": str(file.state)}, None) for file in found]
             audit.record_events(db, "file.deleted", actor=actor, changes=changes)
     for file in found:
         finish_deletion(sessions, storage, file)
@@ -397,6 +405,11 @@ def find_download(db: Session, *, token: str) -> File:
     if file.state != FileState.CONFIRMED:
         raise NotFoundError
     return file
+
+
+def describe(file: File) -> dict[str, str]:
+    """Return what the audit says of a file."""
+    return {"name": file.name, "checksum": file.checksum}
 
 
 def is_bound(file: File) -> bool:
@@ -505,11 +518,6 @@ def _make_upload(file: File, token: str, storage: Storage, settings: Settings) -
     return Upload(file, url, {"Access-Token": token}, file.upload_expires_at)
 
 
-def _describe(file: File) -> dict[str, str]:
-    """Return what the audit says of a file."""
-    return {"name": file.name, "checksum": file.checksum}
-
-
 def _set_state(file: File, state: FileState) -> None:
     file.state = state
     file.state_changed_at = func.now()
@@ -527,7 +535,7 @@ def _reopen_upload(
             # The upload just begun is not that of the row, and so it is swept.
             raise _confirmation_runs()
         former, current.upload = current.upload, upload
-        before = _describe(current)
+        before = describe(current)
         current.name, current.checksum = after.name, after.checksum
         audit.record_event(db, "file.changed", actor=actor, entity=current, before=before, after=asdict(after))
     if former is not None and former != upload:

@@ -6,12 +6,12 @@ with the key waits for the first; after a refusal, which has changed nothing, th
 
 import hashlib
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from datameta.authz import Actor
-from datameta.errors import IdempotencyError
+from datameta.errors import ConflictError, IdempotencyError
 from datameta.models import IdempotentAnswer
 from datameta.vault import Vault
 
@@ -21,7 +21,8 @@ LIFE = text("interval '24 hours'")
 def find_answer(db: Session, actor: Actor, vault: Vault, *, operation: str, key: str, body: bytes) -> bytes | None:
     """Return the answer that was given before, or None after the key has been taken for this transaction.
 
-    Raises ``IdempotencyError`` if the key came with another body.
+    Raises ``IdempotencyError`` if the key came with another body, ``ConflictError`` if the site's key no
+    longer opens the answer.
     """
     mine = (
         IdempotentAnswer.user_id == actor.id,
@@ -29,15 +30,23 @@ def find_answer(db: Session, actor: Actor, vault: Vault, *, operation: str, key:
         IdempotentAnswer.key == key,
     )
     body_hash = hashlib.sha256(body).digest()
-    db.execute(delete(IdempotentAnswer).where(*mine, IdempotentAnswer.created_at < func.now() - LIFE))
     row = {"user_id": actor.id, "operation": operation, "key": key, "body_hash": body_hash}
-    taken = db.scalar(insert(IdempotentAnswer).values(row).on_conflict_do_nothing().returning(IdempotentAnswer.user_id))
-    if taken is not None:
+    # The conflict locks the former row, also where it is not replaced: nobody removes it before it is read.
+    take = insert(IdempotentAnswer).on_conflict_do_update(
+        index_elements=["user_id", "operation", "key"],
+        set_={"body_hash": body_hash, "answer": None, "created_at": func.now()},
+        where=IdempotentAnswer.created_at < func.now() - LIFE,
+    )
+    if db.scalar(take.values(row).returning(IdempotentAnswer.user_id)) is not None:
         return None
     former = db.scalars(select(IdempotentAnswer).where(*mine)).one()
     if former.body_hash != body_hash:
         raise IdempotencyError
-    return vault.decrypt(former.answer) if former.answer is not None else None
+    answer = None if former.answer is None else vault.decrypt(former.answer)
+    if answer is None:
+        message = "This was done before, but its answer can no longer be read; look at what there is."
+        raise ConflictError(message, code="answer_unreadable")
+    return answer
 
 
 def keep_answer(db: Session, actor: Actor, vault: Vault, *, operation: str, key: str, answer: bytes) -> None:

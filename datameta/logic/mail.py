@@ -16,11 +16,16 @@ from uuid import uuid4
 from sqlalchemy.orm import Session
 
 from datameta.clock import utc_now
+from datameta.logic.addresses import is_address
 from datameta.logic.appsettings import PLACEHOLDER, get_settings
 from datameta.queue import store_job
 from datameta.vault import Vault
 
 TASK = "send_mail"
+
+
+class MailError(Exception):
+    """A mail can never be written."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +52,18 @@ def store_mail(db: Session, vault: Vault, *, template: str, to: str, values: Map
     store_job(db, TASK, sealed=sealed.decode("ascii"))
 
 
-def open_order(vault: Vault, sealed: str) -> Order | None:
-    """Return what is to be sent, or None if none of the site's keys opens it."""
+def open_order(vault: Vault, sealed: str) -> Order:
+    """Return what is to be sent; raises ``MailError`` if none of the site's keys opens it."""
     opened = vault.decrypt(sealed.encode("ascii"))
-    return None if opened is None else Order(**json.loads(opened))
+    if opened is None:
+        raise MailError("none of the site's keys opens what is to be sent")
+    return Order(**json.loads(opened))
 
 
 def write_mail(db: Session, order: Order) -> EmailMessage:
-    """Return the mail, in the words that the settings have today."""
+    """Return the mail, in the words that the settings have today; raises ``MailError`` if it is for no address."""
+    if not is_address(order.to):
+        raise MailError("what it is to be sent to is no address")
     kind = f"mail_{order.template}"
     texts = get_settings(db, f"{kind}_subject", f"{kind}_body", "mail_sender", "site_name")
     values = {**order.values, "site_name": texts["site_name"]}

@@ -8,6 +8,7 @@ transaction nor memory.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, Row, Select, and_, delete, exists, func, select, tuple_
@@ -176,8 +177,12 @@ def read_metadataset(db: Session, metadataset_id: int) -> MetaDataSetRow:
     return db.execute(select_metadatasets().where(MetaDataSet.id == metadataset_id)).one()
 
 
+@cache
 def select_metadatasets() -> Select[Any]:
-    """Return the query by which sets are read, staged or submitted, without a condition."""
+    """Return the query by which sets are read, staged or submitted, without a condition.
+
+    To make it takes a tenth of the time of staging a set.
+    """
     executor = aliased(User)
     files = (
         select(func.json_agg(func.json_build_array(FileReference.metadatum_id, File.uuid, File.site_id)))

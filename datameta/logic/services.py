@@ -114,7 +114,9 @@ def update_service(
             db.execute(insert(ServiceUser), [{"service_id": service.id, "user_id": user.id} for user in users])
     db.refresh(service)
     [view] = _view(db, [service])
-    audit.record_event(db, "service.changed", actor=actor, entity=service, before=former, after=_describe(view))
+    was, now = audit.changed(former, _describe(view))
+    if now:
+        audit.record_event(db, "service.changed", actor=actor, entity=service, before=was, after=now)
     return view
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from datameta.authz import Actor
@@ -77,10 +77,3 @@ def end_sessions(db: Session, user_id: int, except_id: int | None = None) -> int
     """End all sessions of a user, but for the one that may stay; return how many."""
     ended = delete(LoginSession).where(LoginSession.user_id == user_id, LoginSession.id.is_distinct_from(except_id))
     return len(db.scalars(ended.returning(LoginSession.id)).all())
-
-
-def delete_ended_sessions(db: Session) -> int:
-    """Delete the sessions that have ended by themselves, and return how many; the sweep calls it."""
-    idle = timedelta(hours=get_setting(db, "session_idle_hours"))
-    is_over = or_(LoginSession.expires_at <= func.now(), LoginSession.last_seen_at < func.now() - idle)
-    return len(db.scalars(delete(LoginSession).where(is_over).returning(LoginSession.id)).all())

@@ -23,13 +23,14 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import TypeVar
 
-from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy import and_, delete, func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from datameta.clock import as_utc, utc_now
 from datameta.errors import DataMetaError
 from datameta.identifiers import parse_uuid
-from datameta.logic.files import finish_confirmation, finish_deletion, store_errors
+from datameta.logic import audit
+from datameta.logic.files import describe, finish_confirmation, finish_deletion, store_errors
 from datameta.models import DownloadToken, File, FileState
 from datameta.storage import Storage
 
@@ -61,14 +62,13 @@ def _mark_abandoned(sessions: sessionmaker[Session], done: Counter[str]) -> None
     """Turn what nobody waits for into ``deleting``, old enough to be removed in this very sweep."""
     is_lost = and_(File.state == FileState.NEW, File.state_changed_at < func.now() - timedelta(minutes=10))
     is_expired = and_(File.state == FileState.ANNOUNCED, File.upload_expires_at < func.now() - timedelta(hours=1))
+    marked = {"state": FileState.DELETING, "state_changed_at": func.now() - timedelta(minutes=3)}
     with sessions.begin() as db:
-        marked = db.execute(
-            update(File)
-            .where(or_(is_lost, is_expired))
-            .values(state=FileState.DELETING, state_changed_at=func.now() - timedelta(minutes=3))
-            .execution_options(synchronize_session=False)
-        )
-        done["uploads expired"] += marked.rowcount  # type: ignore[attr-defined]
+        lost = db.scalars(update(File).where(is_lost).values(marked).returning(File.id)).all()
+        expired = db.scalars(update(File).where(is_expired).values(marked).returning(File)).all()
+        changes = [(file, {**describe(file), "state": str(FileState.ANNOUNCED)}, None) for file in expired]
+        audit.record_events(db, "file.deleted", actor=None, changes=changes)
+        done["uploads expired"] += len(lost) + len(expired)
 
 
 def _list_stuck(sessions: sessionmaker[Session], state: FileState) -> Iterator[File]:

@@ -133,9 +133,6 @@ def test_a_session_ends_by_itself(portal: Portal, values: dict[str, Any]) -> Non
     change_session(portal, browser, **values)
     assert_refused(browser.get("/rpc/whoami"), 401, GENERIC)
     assert [item["isCurrent"] for item in other.get("/sessions").json] == [True]
-    with portal.database.sessions.begin() as db:
-        assert sessions.delete_ended_sessions(db) == 1
-    assert other.get("/rpc/whoami").status_int == 200
 
 
 def test_how_long_a_session_lives_is_a_setting(portal: Portal) -> None:
@@ -259,8 +256,11 @@ def test_a_change_by_cookie_is_json(portal: Portal, kind: str) -> None:
     headers = {"Cookie": f"datameta={browser.cookie}", "X-CSRF-Token": browser.csrf, "Content-Type": kind}
     for chunked in (False, True):
         more = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"} if chunked else {}
-        response = portal.app.post("/api/v1/keys", '{"label": "x"}', headers, more, expect_errors=True)
+        response = portal.app.post("/api/v1/metadatasets", '{"record": {}}', headers, more, expect_errors=True)
         assert_refused(response, 403, ("csrf_failed", None))
+        # Where strangers may come, the body is looked at first.
+        response = portal.app.post("/api/v1/keys", '{"label": "x"}', headers, more, expect_errors=True)
+        assert_refused(response, 415, ("unsupported_type", None))
     headers["Content-Type"] = "application/json; charset=utf-8"
     assert portal.app.post("/api/v1/keys", '{"label": "x"}', headers).status_int == 200
 

@@ -2,10 +2,10 @@
 
 import sys
 
-from tests.bench import confirm, memory, small, submit
+from tests.bench import confirm, login, memory, small, submit
 from tests.bench.report import format_figure, format_header
 
-BENCHMARKS = {module.__name__.rpartition(".")[2]: module.measure for module in (submit, memory, confirm, small)}
+BENCHMARKS = {module.__name__.rpartition(".")[2]: module.measure for module in (submit, memory, confirm, small, login)}
 
 
 def main(names: list[str]) -> int:

@@ -104,7 +104,7 @@ def running_portal(**settings: str) -> Iterator[Portal]:
         environment = {**inherited, **settings, "DATAMETA_HOME": folder}
         with (
             (home / "portal.log").open("wb") as log,
-            _running([COMMAND, "serve", "--port", "0", "--workers", "1"], environment, log) as (process, line),
+            _running([COMMAND, "serve", "--port", "0", "--workers", "1", "--no-worker"], environment, log) as (process, line),
         ):
             match = re.search(r"http://\S+", line)
             if match is None:

@@ -1,0 +1,1 @@
+"""Generated requests: whatever is sent, in whatever order, the answer is one that the specification knows."""
