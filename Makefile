@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: run test check bench lock clean
+.PHONY: run test check bench docs lock clean
 
 ## run: serve a demo portal on http://127.0.0.1:8080
 run: $(VENV)/.installed
@@ -21,6 +21,11 @@ test: $(VENV)/.installed-test
 ## bench: the figures of docs/performance.md
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench
+
+## docs: renew docs/errors.md, docs/api.md and docs/authorisation.md from the code and the tests
+docs: $(VENV)/.installed-test
+	WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/docs
+	$(BIN)/python -m tests.authz
 
 ## lock: renew the lock files from the floors in setup.py
 lock: $(VENV)/.installed-test

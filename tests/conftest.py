@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -370,3 +371,15 @@ def make_second_factor(client: Client, step: int | None = None) -> Callable[[], 
         db.execute(update(User).where(User.site_id == client.site_id).values(**values))
     steps = count(int(time.time() // 30) if step is None else step)
     return lambda: pyotp.TOTP(secret).generate_otp(next(steps))
+
+
+def read_pages(client: Client, path: str, **query: Any) -> list[list[Any]]:
+    """Read a list page after page as its Link headers say; return the pages."""
+    pages = []
+    while path:
+        answer = client.get(path, params=query)
+        assert answer.status_int == 200, answer.body
+        pages.append(answer.json)
+        link = re.fullmatch(r'<(.+)>; rel="next"', answer.headers.get("Link", ""))
+        path, query = (link[1].removeprefix(BASE_URL + API) if link else ""), {}
+    return pages

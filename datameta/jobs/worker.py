@@ -9,6 +9,8 @@ from contextlib import suppress
 from functools import partial
 
 import procrastinate
+import psycopg
+from procrastinate.exceptions import ProcrastinateException
 from sqlalchemy import make_url
 
 from datameta.jobs import tasks
@@ -62,6 +64,8 @@ async def _run(site: Site, announce: Callable[[Stop], None]) -> None:
             await work
         except asyncio.CancelledError:
             return
+        except (ProcrastinateException, psycopg.Error) as error:
+            raise WorkerError(f"The job queue no longer answers: {type(error).__name__}.") from error
     raise WorkerError("The job queue no longer answers.")
 
 

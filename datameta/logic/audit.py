@@ -7,7 +7,7 @@ by the worker; reading changes nothing.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -174,12 +174,13 @@ def find_broken_seal(db: Session) -> int | None:
     """
     last = FIRST_HASH
     query = select(AuditSeal, AuditEvent).outerjoin(AuditEvent, AuditEvent.id == AuditSeal.event_id)
-    for seal, event in _stream(db, query.order_by(AuditSeal.id)):
-        if event is None:
-            return int(seal.event_id)
-        last = hash_event(last, event)
-        if last != seal.hash:
-            return int(event.id)
+    with db.execute(query.order_by(AuditSeal.id).execution_options(yield_per=1000)) as rows:
+        for seal, event in rows:
+            if event is None:
+                return int(seal.event_id)
+            last = hash_event(last, event)
+            if last != seal.hash:
+                return int(event.id)
     is_sealed = exists().where(AuditSeal.event_id == AuditEvent.id)
     is_pending = exists().where(AuditPending.event_id == AuditEvent.id)
     return db.scalar(select(func.min(AuditEvent.id)).where(~is_sealed, ~is_pending))
@@ -211,7 +212,3 @@ def _name_entity(entity: Any) -> dict[str, Any]:
         "entity_uuid": entity.uuid,
         "entity_site_id": getattr(entity, "site_id", None),
     }
-
-
-def _stream(db: Session, query: Any) -> Iterator[Any]:
-    yield from db.execute(query.execution_options(yield_per=1000))

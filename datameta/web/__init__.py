@@ -5,7 +5,9 @@ take nothing else. Only the files named here are served; each goes by an address
 """
 
 import hashlib
+import re
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import distribution
 from importlib.resources import files
 from pathlib import Path
@@ -51,7 +53,7 @@ View = Callable[[Any, Request], Response]
 def includeme(config: Configurator) -> None:
     """Put the explorer on its routes; all of them are public, as the specification is."""
     _add_page(config, PREFIX, _redirect_to_explorer)
-    _add_page(config, f"{PREFIX}/", _make_explorer())
+    _add_page(config, f"{PREFIX}/", _show_explorer)
     for name, (folder, content_type) in EXPLORER_FILES.items():
         _add_page(config, f"{PREFIX}/explorer/{name}", _make_file_view(folder / name, content_type))
 
@@ -70,17 +72,17 @@ def _redirect_to_explorer(context: Any, request: Request) -> Response:
     return Response(status=302, location=f"{request.portal_settings.base_url}{PREFIX}/")
 
 
-def _make_explorer() -> View:
-    """Return the view of the explorer's page."""
-    names = {name.replace("-", "_").replace(".", "_"): _address(name) for name in EXPLORER_FILES}
-    page = Template((OWN / "explorer.html").read_text("utf-8")).substitute(names)
+def _show_explorer(context: Any, request: Request) -> Response:
+    response = Response(_render_explorer(), content_type="text/html", charset="utf-8")
+    response.headers["Content-Security-Policy"] = POLICY
+    return response
 
-    def show_explorer(context: Any, request: Request) -> Response:
-        response = Response(page, content_type="text/html", charset="utf-8")
-        response.headers["Content-Security-Policy"] = POLICY
-        return response
 
-    return show_explorer
+@cache
+def _render_explorer() -> str:
+    """Return the explorer's page with the addresses of its files."""
+    addresses = {re.sub(r"\W", "_", name): _address(name) for name in EXPLORER_FILES}
+    return Template((OWN / "explorer.html").read_text("utf-8")).substitute(addresses)
 
 
 def _address(name: str) -> str:

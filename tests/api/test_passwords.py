@@ -227,10 +227,11 @@ def test_nobody_learns_whose_addresses_are_known(portal: Portal) -> None:
     user, disabled = portal.add_user(), portal.add_user()
     with portal.database.sessions.begin() as db:
         db.execute(update(User).where(User.site_id == disabled.site_id).values(enabled=False))
-    answers = {
-        (response.status, str(sorted(response.headers.items())), response.body)
-        for response in (ask_for_link(portal, email) for email in (user.email, disabled.email, "nobody@x.org", ""))
-    }
+    answers = set()
+    for email in (user.email, disabled.email, "nobody@x.org", ""):
+        response = ask_for_link(portal, email)
+        assert response.headers.pop("X-Request-Id")
+        answers.add((response.status, str(sorted(response.headers.items())), response.body))
     assert len(answers) == 1
     assert [mail.to for mail in read_mails(portal)] == [user.email]
 

@@ -6,19 +6,20 @@ Cells that change nothing look at the shared things; one that succeeds in changi
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import insert, text, update
+from sqlalchemy import TextClause, insert, text, update
 
 from datameta.clock import utc_now
 from datameta.credentials import hash_token, make_token
 from datameta.models import ApiKey, DownloadToken, LoginSession, PasswordToken, User
-from tests.authz.matrix import ACTORS, NOBODY, WITHOUT_SITE_ID
+from tests.authz.matrix import ACTORS, NOBODY, WITHOUT_SITE_ID, read_lists
 from tests.conftest import Browser, Client, Portal, announce, confirm, send, sign_in
 
 HOME, ELSEWHERE, THIRD = "Lab A", "Lab B", "Lab C"
-ROLES = {
+ROLES: dict[str, dict[str, bool]] = {
     "group admin": {"group_admin": True},
     "site read": {"site_read": True},
     "site admin": {"site_admin": True},
@@ -85,25 +86,21 @@ class World:
         self.third_group = self.portal.add_user(THIRD).group
         self.groups = {group["id"]["uuid"]: group["id"]["site"] for group in self.root.get("/groups").json}
         self.service = self._identify(self.root.post("/services", {"name": "Quality"}))
-        for name, more in {
-            "ID": {},
-            "Reads": {"isFile": True},
-            "Quality": {"serviceId": self.service.uuid},
-            "Report": {"serviceId": self.service.site, "isFile": True},
-        }.items():
-            self.root.add_field(name, **more)
+        self.root.add_field("ID")
+        self.root.add_field("Reads", isFile=True)
+        self.root.add_field("Quality", serviceId=self.service.uuid)
+        self.root.add_field("Report", serviceId=self.service.site, isFile=True)
         self.metadatum = self.root.add_field("Spare")
         self._set_service_users(*self.people)
         for name, person in self.people.items():
             self._add_answered(name, person.key)
         self._set_service_users("service user")
         self._add_nobody()
-        self.secrets = {
-            secret
-            for person in self.people.values()
-            for secret in (person.key.token, person.browser.cookie)
-            if secret is not None
-        }
+        tokens = [token for person in self.people.values() for token in (person.key.token, person.browser.cookie)]
+        self.secrets = {secret.encode() for secret in tokens if secret is not None}
+        for listed in read_lists().values():
+            for name in (*ACTORS, "colleague", "stranger"):
+                self.get_thing(listed.kind, listed.state, name)
 
     def add_person(self, actor: str, group: str = HOME) -> Person:
         """Add a user with the rights of this kind of actor, but for a service's."""
@@ -117,6 +114,8 @@ class World:
 
     def get_thing(self, kind: str, state: str, owner: str) -> Thing:
         """Return the owner's thing of this kind and state, which all cells share."""
+        if kind == "user" and not state.endswith("site admin"):
+            return Thing(self.people[owner].key.uuid, self.people[owner].key.site_id)
         if (kind, state, owner) not in self.things:
             self.things[kind, state, owner] = self.add_thing(kind, state, self.people[owner].key)
         return self.things[kind, state, owner]
@@ -134,18 +133,23 @@ class World:
     def take_fingerprint(self) -> dict[str, str]:
         """Return a hash of every row of each table, without what may outlive a refusal."""
         with self.portal.database.autocommit.connect() as connection:
-            columns: dict[str, list[str]] = {}
+            return dict(iter(connection.execute(self.fingerprint_query)))
+
+    @cached_property
+    def fingerprint_query(self) -> TextClause:
+        """The query that hashes all tables but ``UNCHECKED``, and counts the events a refusal may not write."""
+        columns: dict[str, list[str]] = {}
+        with self.portal.database.autocommit.connect() as connection:
             for table, column in connection.execute(_COLUMNS):
                 if table not in UNCHECKED and column not in SURVIVES_REFUSAL.get(table, ()):
                     columns.setdefault(table, []).append(f'"{column}"')
-            parts = [
-                f"SELECT '{table}', md5(string_agg(row, '' ORDER BY row)) "  # noqa: S608
-                f'FROM (SELECT md5(ROW({", ".join(names)})::text) AS row FROM "{table}") AS rows'
-                for table, names in columns.items()
-            ]
-            hashes = connection.execute(text(" UNION ALL ".join(parts)))
-            events = "SELECT count(*) FROM audit_events WHERE event NOT LIKE 'login.%'"
-            return {**dict(hashes.tuples()), "audit_events": str(connection.scalar(text(events)))}
+        parts = [
+            f"SELECT '{table}', md5(string_agg(row, '' ORDER BY row)) "
+            f'FROM (SELECT md5(ROW({", ".join(names)})::text) AS row FROM "{table}") AS rows'
+            for table, names in columns.items()
+        ]
+        parts.append("SELECT 'audit_events', count(*)::text FROM audit_events WHERE event NOT LIKE 'login.%'")
+        return text(" UNION ALL ".join(parts))
 
     def forget_attempts(self) -> None:
         """Let the next call be nobody's too many."""
@@ -167,7 +171,9 @@ class World:
         expired, disabled = self.people["expired credential"], self.people["disabled user"]
         assert expired.key.token is not None
         self.execute(update(ApiKey).where(ApiKey.token_hash == hash_token(expired.key.token)).values(past))
-        self.execute(update(LoginSession).where(LoginSession.token_hash == hash_token(expired.browser.cookie)).values(past))
+        self.execute(
+            update(LoginSession).where(LoginSession.token_hash == hash_token(expired.browser.cookie)).values(past)
+        )
         self.execute(update(User).where(User.site_id == disabled.key.site_id).values(enabled=False))
         forged = replace(user.browser, cookie=make_token())
         self.people["unknown credential"] = Person(replace(user.key, token=make_token()), forged)

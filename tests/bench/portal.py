@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 COMMAND = str(Path(sys.executable).with_name("datameta"))
+SERVE = ["serve", "--port", "0", "--workers", "1", "--no-worker"]
 API = "/api/v1"
 CLIENTS = 16
 ADMIN, LAB = "admin@bench.example", "lab@bench.example"
@@ -104,7 +105,7 @@ def running_portal(**settings: str) -> Iterator[Portal]:
         environment = {**inherited, **settings, "DATAMETA_HOME": folder}
         with (
             (home / "portal.log").open("wb") as log,
-            _running([COMMAND, "serve", "--port", "0", "--workers", "1", "--no-worker"], environment, log) as (process, line),
+            _running([COMMAND, *SERVE], environment, log) as (process, line),
         ):
             match = re.search(r"http://\S+", line)
             if match is None:

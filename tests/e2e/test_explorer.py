@@ -1,17 +1,19 @@
 """The explorer of the API, in a real browser under its strict policy, as a stranger opens it."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from datameta.api import iterate_operations, load_spec
+from tests.conftest import API, BASE_URL, Portal, assert_refused
 from tests.e2e.conftest import Served, serve_cleanly
 
-PAGE = "/api/v1/"
+PAGE = f"{API}/"
+TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "png": "image/png"}
 
 
 @pytest.fixture(scope="module")
@@ -39,18 +41,47 @@ def page(browser: Browser, served: Served) -> Iterator[Page]:
     """The explorer, opened; at the end the browser must have had nothing to complain of."""
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
     complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
+    page.on(
+        "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
+    )
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("requestfailed", lambda request: complaints.append(request.url))
-    hosts: set[str] = set()
-    page.on("request", lambda request: hosts.add(request.url.split("?")[0].rsplit("/api/", 1)[0]))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
     page.goto(served.address + PAGE)
     page.wait_for_selector(".opblock")
     yield page
     page.close()
     # A breach of the policy is an error on the console, too.
     assert complaints == []
-    assert hosts == {served.address}
+    assert [url for url in asked if not url.startswith((served.address + PAGE, "data:"))] == []
+
+
+def test_its_page_and_files_are_public_and_nothing_else_is_there(portal: Portal) -> None:
+    stranger = portal.anonymous()
+    answer = stranger.get("")
+    assert (answer.status_int, answer.headers["Location"]) == (302, BASE_URL + PAGE)
+    page = stranger.get("/")
+    assert page.status_int == 200
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert page.headers["Content-Security-Policy"] == (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
+    addresses = re.findall(r'(?:href|src)="(explorer/[^"]+)"', page.text)
+    assert len(addresses) == 5
+    for address in addresses:
+        file = stranger.get(f"/{address}")
+        assert file.status_int == 200
+        assert file.headers["Content-Type"] == TYPES[address.split("?")[0].rsplit(".", 1)[1]]
+        assert file.headers["Cache-Control"] == "max-age=31536000"
+        assert file.headers["X-Content-Type-Options"] == "nosniff"
+    for address in ("/explorer/", "/explorer/index.html", "/explorer/../explorer.html", "/explorer/%2e%2e/__init__.py"):
+        assert_refused(stranger.get(address), 404, ("unknown_address", None))
+    for path in ("", "/", "/explorer/explorer.js"):
+        answer = stranger.post(path)
+        assert_refused(answer, 405, ("method_not_allowed", None))
+        assert answer.headers["Allow"] == "GET"
 
 
 def run(page: Page, path: str, method: str = "get") -> Locator:

@@ -1,6 +1,8 @@
 """Jobs that come by the clock: each leaves the site as it should be, however often it is done."""
 
+import asyncio
 import logging
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -173,25 +175,44 @@ def test_a_job_that_fails_is_logged_with_its_id(
     assert list_jobs(site) == {job_id: ("failed", 1)}
 
 
-def test_a_worker_whose_queue_is_gone_says_so(site: Site) -> None:
-    def announce_and_break(stop: Any) -> None:
-        # The listener's connection ends, as if the database had been restarted.
-        with site.database.autocommit.connect() as connection:
-            query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
-            ended.append(len(connection.execute(text(query)).all()))
+@pytest.mark.parametrize("table", ["procrastinate_jobs", "procrastinate_periodic_defers"])
+def test_a_worker_whose_queue_is_gone_says_so(site: Site, table: str) -> None:
+    def rename(old: str, new: str) -> None:
+        with site.database.engine.begin() as connection:
+            connection.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))
 
-    ended: list[int] = []
+    try:
+        with pytest.raises(WorkerError, match="no longer answers"):
+            run_worker(site, lambda stop: rename(table, "gone"))
+    finally:
+        rename("gone", table)
 
-    def announce_later(stop: Any) -> None:
-        import asyncio
 
-        async def break_when_it_listens() -> None:
-            while not ended or not ended[-1]:
-                await asyncio.sleep(0.02)
-                announce_and_break(stop)
+def test_a_worker_goes_on_when_its_connections_were_cut(site: Site) -> None:
+    """As after a restart of the database: it listens again, and misses nothing."""
+    stops: list[Any] = []
 
-        tasks_of_test.append(asyncio.get_running_loop().create_task(break_when_it_listens()))
+    async def cut_and_stop() -> None:
+        query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
+        deadline = time.monotonic() + 30
+        cut = job_id = 0
+        while time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+            if not cut:
+                with site.database.autocommit.connect() as connection:
+                    cut = len(connection.execute(text(query)).all())
+            elif not job_id:
+                job_id = store(site, "tidy")
+            elif job_id not in list_jobs(site):
+                done.append(job_id)
+                break
+        stops[0]()
 
-    tasks_of_test: list[Any] = []
-    with pytest.raises(WorkerError, match="no longer answers"):
-        run_worker(site, announce_later)
+    def announce_worker(stop: Any) -> None:
+        stops.append(stop)
+        cutter.append(asyncio.get_running_loop().create_task(cut_and_stop()))
+
+    done: list[int] = []
+    cutter: list[Any] = []
+    run_worker(site, announce_worker)
+    assert done

@@ -153,8 +153,8 @@ def test_many_are_swept_in_batches(site: Site) -> None:
     for _ in range(5):
         send(site.lab, announce(site.lab))
         site.put_object(f"files/{announce(site.lab)['id']['uuid']}")
-    site.execute("UPDATE files SET state = 'confirming' WHERE id % 2 = 1")
-    site.execute("UPDATE files SET state = 'deleting' WHERE id % 2 = 0")
+    site.execute("UPDATE files SET state = 'confirming' WHERE id % 2 = (SELECT min(id) % 2 FROM files)")
+    site.execute("UPDATE files SET state = 'deleting' WHERE state <> 'confirming'")
     site.age(minutes=3)
     assert site.sweep() == {"files confirmed": 5, "files removed": 5}
     site.execute("DELETE FROM files")
@@ -166,7 +166,8 @@ def test_many_are_swept_in_batches(site: Site) -> None:
 def test_a_silent_store_leaves_everything_for_the_next_sweep(site: Site, method: str) -> None:
     send(site.lab, announce(site.lab))
     announce(site.lab)
-    site.execute("UPDATE files SET state = CASE id % 2 WHEN 1 THEN 'confirming' ELSE 'deleting' END")
+    site.execute("UPDATE files SET state = 'deleting' WHERE id > (SELECT min(id) FROM files)")
+    site.execute("UPDATE files SET state = 'confirming' WHERE state <> 'deleting'")
     site.age(minutes=3)
     site.break_at(method, error=StorageUnavailableError())
     with pytest.raises(UnavailableError) if method.startswith("list") else nullcontext():

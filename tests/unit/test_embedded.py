@@ -117,7 +117,12 @@ def test_the_last_holder_stops_it(home: Path, start_process: StartProcess) -> No
 def test_it_survives_a_signal_to_the_group_that_started_it(
     home: Path, start_process: StartProcess, death: signal.Signals
 ) -> None:
-    first = start_process(HOLDER.replace("sys.stdin.read()", "embedded._release = print; sys.stdin.read()"), home)
+    # A process started in the background of a script ignores SIGINT unless it says otherwise.
+    wait = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "embedded._release = print; sys.stdin.read()"
+    )
+    first = start_process(HOLDER.replace("sys.stdin.read()", wait), home)
     started = start_of_server(read_line(first))
     os.killpg(first.pid, death)
     first.wait()

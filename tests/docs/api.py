@@ -1,0 +1,193 @@
+"""Requests that are sent and shown: what the reader sees is what was answered, with stable ids, times and secrets."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import webtest
+
+from datameta.api import METHODS, iterate_operations, load_spec
+from tests.conftest import API, BASE_URL, Browser, Client
+
+INTRODUCTION = """\
+# The API by example
+
+Made by `make docs` from requests that a test sends; ids, times and secrets are replaced, and long lists cut.
+[openapi.yaml](../openapi.yaml) is the whole truth, also served at `/api/v1/` to try it; [errors.md](errors.md) lists
+what can be refused. Bash can run these lines after
+
+    URL=https://datameta.example.org/api/v1
+    KEY=…              # an API key; ADMIN_KEY is a site admin's, BOT_KEY that of a service's user
+    COOKIE=… CSRF=…    # from `POST /sessions`: the cookie `datameta` and the `csrfToken`
+"""
+SHOWN_URL = "https://datameta.example.org"
+SHOWN_HEADERS = ("DataMeta-Affected", "Link", "Set-Cookie", "Content-Disposition")
+SHOWN_ITEMS = 2
+SHORT = 90
+UUID_REST = "0000-4000-8000-000000000000"
+SECRETS = {
+    "Access-Token": "ACCESS_TOKEN",
+    "code": "123456",
+    "csrfToken": "CSRF",
+    "recoveryCodes": ["RECOVERY-CODE-1", "RECOVERY-CODE-2", "…"],
+    "requestId": "REQUEST_ID",
+    "secret": "SECRET",
+    "token": "TOKEN",
+    "uri": "otpauth://totp/…",
+}
+"""What stands under these names is shown as this."""
+
+
+class Mask:
+    """Replaces what differs from run to run; what was equal stays equal."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+        self.counts: dict[str, Any] = {}
+
+    def number(self, kind: str, value: str) -> int:
+        """Return the number of a value among those of its kind."""
+        if value not in self.numbers:
+            self.numbers[value] = next(self.counts.setdefault(kind, count(1)))
+        return self.numbers[value]
+
+    def mask_text(self, text: str) -> str:
+        """Replace ids, times, and secrets in addresses and headers."""
+        replacements: list[tuple[str, Callable[[re.Match[str]], str]]] = [
+            (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", lambda m: f"{self.number('uuid', m[0]):08}-{UUID_REST}"),
+            (r"\b(DM[A-Z])-\d{8}\b", lambda m: f"{m[1]}-{self.number(m[1], m[0]):08}"),
+            (r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", lambda m: "2030-01-31T12:00:00+00:00"),
+            (r"/download/\w+", lambda m: "/download/TOKEN"),
+            (r"cursor=[\w-]+", lambda m: "cursor=CURSOR"),
+            (r"datameta=\w+", lambda m: "datameta=COOKIE"),
+            (r"expires=[^;]+ GMT", lambda m: "expires=Thu, 31-Jan-2030 12:00:00 GMT"),
+            (re.escape(BASE_URL), lambda m: SHOWN_URL),
+        ]
+        for pattern, replace in replacements:
+            text = re.sub(pattern, replace, text)
+        return text
+
+    def mask(self, value: Any, name: str = "") -> Any:
+        """Replace the same in a JSON value, and show only the beginning of long lists."""
+        if value is not None and name in SECRETS:
+            return SECRETS[name]
+        if isinstance(value, dict):
+            return {key: self.mask(item, key) for key, item in value.items()}
+        if isinstance(value, list):
+            shown = [self.mask(item) for item in value[:SHOWN_ITEMS]]
+            return shown + (["…"] if len(value) > SHOWN_ITEMS else [])
+        if isinstance(value, str):
+            return self.mask_text(value)
+        return self.number("row", str(value)) if name == "id" else value
+
+
+@dataclass
+class Recorder:
+    """Sends requests and keeps how each operation was asked and how it answered."""
+
+    names: dict[str | None, str]
+    """The shell variable of each key."""
+    mask: Mask = field(default_factory=Mask)
+    examples: dict[str, str] = field(default_factory=dict)
+    operations: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for path, method, described in iterate_operations(load_spec()):
+            self.operations[described["operationId"]] = path, method
+
+    def show(
+        self,
+        client: Client,
+        operation_id: str,
+        body: Any = None,
+        *,
+        query: str = "",
+        headers: dict[str, str] | None = None,
+        upload: bytes | None = None,
+        **ids: str,
+    ) -> webtest.TestResponse:
+        """Send a request, which must succeed, and keep it as the example of its operation."""
+        path, method = self.operations[operation_id]
+        address = path.format(**ids) + query
+        if upload is None:
+            response = client.request(method, address, body, headers=headers or {})
+        elif method == "put":
+            response = client.portal.app.put(API + address, upload, headers=headers)
+        else:
+            files = [("file", "reads.fastq", upload)]
+            response = client.portal.app.post(API + address, upload_files=files, headers=headers)
+        # The application's tester would send the cookies of one client for all the others.
+        client.portal.app.reset()
+        assert response.status_int < 300, response.body
+        assert operation_id not in self.examples, operation_id
+        sent = self.render_request(client, method, address, body, headers or {}, is_upload=upload is not None)
+        self.examples[operation_id] = f"```bash\n{sent}\n```\n\n```http\n{self.render_answer(response)}\n```\n"
+        return response
+
+    def render_request(
+        self, client: Client, method: str, address: str, body: Any, headers: dict[str, str], *, is_upload: bool
+    ) -> str:
+        """Return the curl command of a request."""
+        upload = {"put": "-T reads.fastq", "post": "-F file=@reads.fastq"}[method] if is_upload else None
+        is_implied = method == "get" or (method == "post" and body is not None) or is_upload
+        shown = "" if is_implied else f"-X {method.upper()} "
+        words = [f'curl {shown}"$URL{self.mask.mask_text(address)}"']
+        if isinstance(client, Browser):
+            words.append('-b "datameta=$COOKIE"')
+            words += ['-H "X-CSRF-Token: $CSRF"'] if method != "get" else []
+        elif client.token is not None:
+            words.append(f'-H "Authorization: Bearer ${self.names[client.token]}"')
+        words += [f"-H '{name}: {self.mask.mask(value, name)}'" for name, value in headers.items()]
+        if body is not None:
+            text = show_json(self.mask.mask(body))
+            assert "'" not in text, "the shell would end the body here"
+            words += ["-H 'Content-Type: application/json'", f"-d '{text}'"]
+        if upload is not None:
+            words.append(upload)
+        return " \\\n  ".join(words)
+
+    def render_answer(self, response: webtest.TestResponse) -> str:
+        """Return the status, the headers that say something, and the body of an answer."""
+        lines = [response.status]
+        lines += [
+            f"{name}: {self.mask.mask_text(response.headers[name])}"
+            for name in SHOWN_HEADERS
+            if name in response.headers
+        ]
+        if response.content_type == "application/json":
+            lines += ["", show_json(self.mask.mask(response.json))]
+        elif response.body:
+            lines += ["", response.text.rstrip()]
+        return "\n".join(lines)
+
+    def render(self) -> str:
+        """Return the document: every operation under its tag, in the order of the specification."""
+        spec = load_spec()
+        parts = [INTRODUCTION]
+        for tag in spec["tags"]:
+            parts.append(f"\n## {tag['name']}\n\n{tag['description']}\n")
+            for path, item in spec["paths"].items():
+                for method in (method for method in item if method in METHODS):
+                    described = item[method]
+                    if described["tags"] == [tag["name"]]:
+                        name = described["operationId"]
+                        parts.append(
+                            f"\n### {described['summary']}\n\n`{method.upper()} {path}`, operation `{name}`\n\n"
+                            f"{described['description'].strip()}\n\n{self.examples[name]}"
+                        )
+        return "".join(parts)
+
+
+def show_json(value: Any) -> str:
+    """Return JSON with one line for each thing, or for what is short and holds nothing deeper."""
+
+    def join(match: re.Match[str]) -> str:
+        joined = re.sub(r"\n\s*", " ", match[0])
+        joined = joined[0] + joined[1:-1].strip() + joined[-1]
+        return joined if len(joined) <= SHORT else match[0]
+
+    text = json.dumps(value, ensure_ascii=False, indent=2).replace('"…"', "…")
+    return re.sub(r"\{[^{}\[\]]*\}|\[[^{}\[\]]*\]", join, text)

@@ -1,0 +1,179 @@
+"""docs/api.md shows every operation of the specification as it answers today."""
+
+import hashlib
+from typing import Any
+
+import pyotp
+
+from tests.conftest import BASE_URL, PASSWORD, Client, Portal, sign_in
+from tests.docs import check_document
+from tests.docs.api import Recorder
+
+READS = b"@read1\nACGT\n+\nFFFF\n"
+MD5 = hashlib.md5(READS).hexdigest()
+NEW_PASSWORD = "seven purple herons rest"
+
+
+def test_the_document_shows_every_operation_as_it_answers(portal: Portal) -> None:
+    admin = portal.add_user("Office", site_admin=True)
+    bot = portal.add_user("Office", site_read=True)
+    lab = portal.add_user("Lab North")
+    recorder = Recorder({lab.token: "KEY", admin.token: "ADMIN_KEY", bot.token: "BOT_KEY"})
+    show_site(recorder, portal, admin)
+    service = show_services(recorder, admin, bot)
+    show_fields(recorder, admin, service)
+    submit_files_and_records(recorder, lab)
+    answer_as_a_service(recorder, bot, service)
+    throw_staged_things_away(recorder, lab)
+    show_groups_and_users(recorder, admin)
+    show_keys(recorder, lab)
+    show_sessions(recorder, portal, lab)
+    show_second_factor(recorder, admin, lab)
+    show_events(recorder, admin, lab)
+    assert set(recorder.examples) == set(recorder.operations)
+    check_document("api.md", recorder.render())
+
+
+def site_of(thing: Any) -> str:
+    """Return the site id of what was answered."""
+    text: str = thing["id"]["site"]
+    return text
+
+
+def show_site(recorder: Recorder, portal: Portal, admin: Client) -> None:
+    stranger = portal.anonymous()
+    recorder.show(stranger, "getServerInfo")
+    settings = recorder.show(admin, "appSettings").json
+    name = next(setting for setting in settings if setting["key"] == "site_name")
+    recorder.show(admin, "updateAppSettings", {"value": "Genome registry"}, id=name["id"]["uuid"])
+    recorder.show(stranger, "getRegistrationSettings")
+    wish = {
+        "name": "Noor New",
+        "email": "noor@example.org",
+        "org_select": None,
+        "org_create": "yes",
+        "org_new_name": "Lab South",
+        "check_user_agreement": True,
+    }
+    recorder.show(stranger, "postRegistration", wish)
+    [registration] = recorder.show(admin, "listRegistrations").json
+    answer = {"accept": True, "message": "Welcome!"}
+    recorder.show(admin, "answerRegistration", answer, id=registration["id"]["uuid"])
+
+
+def show_services(recorder: Recorder, admin: Client, bot: Client) -> str:
+    service = site_of(recorder.show(admin, "postService", {"name": "Genome analysis"}).json)
+    recorder.show(admin, "putService", {"userIds": [bot.site_id]}, id=service)
+    recorder.show(admin, "getServiceInfo")
+    return service
+
+
+def show_fields(recorder: Recorder, admin: Client, service: str) -> None:
+    definition = {
+        "name": "ZIPCode",
+        "regexDescription": "The first three digits of the postal code.",
+        "longDescription": "Where the sample was taken.",
+        "example": "720",
+        "regExp": "[0-9]{3}",
+        "dateTimeFmt": "",
+        "isMandatory": False,
+        "order": 200,
+        "isFile": False,
+        "isSubmissionUnique": False,
+        "isSiteUnique": False,
+        "serviceId": None,
+    }
+    added = recorder.show(admin, "createMetaDatum", definition).json
+    recorder.show(admin, "updateMetaDatum", definition | {"isMandatory": True}, id=added["id"]["uuid"])
+    admin.add_field("Lab-ID", order=100, isMandatory=True, isSiteUnique=True)
+    admin.add_field("Reads", order=300, isFile=True)
+    admin.add_field("Accession", order=400, serviceId=service)
+    recorder.show(admin, "getMetaData")
+
+
+def submit_files_and_records(recorder: Recorder, lab: Client) -> None:
+    announced = recorder.show(lab, "createFile", {"name": "reads.fastq", "checksum": MD5}).json
+    file = site_of(announced)
+    announced = recorder.show(lab, "renewUploadUrl", id=file).json
+    upload = announced["id"]["uuid"]
+    headers = announced["requestHeaders"]
+    stranger = lab.portal.anonymous()
+    recorder.show(stranger, "uploadFile", upload=READS, headers=headers, id=upload)
+    recorder.show(stranger, "uploadFileForm", upload=READS, headers=headers, id=upload)
+    recorder.show(lab, "updateFile", {"contentUploaded": True}, id=file)
+    recorder.show(lab, "getFile", id=file)
+    recorder.show(lab, "listStagedFiles")
+    url = recorder.show(lab, "getFileUrl", query="?expires=10", id=file).json["fileUrl"]
+    assert url.startswith(BASE_URL)
+    recorder.show(stranger, "downloadFile", token=url.rsplit("/", 1)[1])
+    record = {"Lab-ID": "S001", "ZIPCode": "720", "Reads": "reads.fastq"}
+    metadataset = site_of(recorder.show(lab, "createMetaDataSet", {"record": record}).json)
+    recorder.show(lab, "getMetaDataSet", id=metadataset)
+    recorder.show(lab, "listStagedMetaDataSets")
+    body = {"metadatasetIds": [metadataset], "fileIds": [file], "label": "First run"}
+    recorder.show(lab, "prevalidateSubmission", body)
+    headers = {"Idempotency-Key": "first-run"}
+    submission = site_of(recorder.show(lab, "createSubmission", body, headers=headers).json)
+    recorder.show(lab, "listSubmissions")
+    recorder.show(lab, "getSubmission", id=submission)
+    recorder.show(lab, "getGroupSubmissions", id=lab.group)
+
+
+def answer_as_a_service(recorder: Recorder, bot: Client, service: str) -> None:
+    [waiting] = recorder.show(bot, "getMetaDataSets", query=f"?awaitingService={service}&limit=100").json
+    body = {"record": {"Accession": "ACC-S001"}, "fileIds": []}
+    recorder.show(bot, "serviceSetMetaDatum", body, serviceId=service, metadatasetId=site_of(waiting))
+
+
+def throw_staged_things_away(recorder: Recorder, lab: Client) -> None:
+    files = [site_of(lab.upload(f"{name}.fastq", READS)) for name in "abc"]
+    recorder.show(lab, "deleteFile", id=files.pop())
+    recorder.show(lab, "bulkDeleteStagedFiles", {"fileIds": files})
+    sets = [site_of(lab.stage(**{"Lab-ID": name, "ZIPCode": "720"})) for name in ("S002", "S003", "S004")]
+    recorder.show(lab, "deleteMetadataSet", id=sets.pop())
+    recorder.show(lab, "bulkDeleteStagedMetaDataSets", {"metadatasetIds": sets})
+
+
+def show_groups_and_users(recorder: Recorder, admin: Client) -> None:
+    group = site_of(recorder.show(admin, "createGroup", {"name": "Lab West"}).json)
+    recorder.show(admin, "changeGroupName", {"name": "Lab East"}, id=group)
+    recorder.show(admin, "groupInformationRequest", id=group)
+    recorder.show(admin, "listGroups")
+    body = {"name": "Eda East", "email": "eda@example.org", "groupId": group}
+    user = site_of(recorder.show(admin, "createUser", body).json)
+    recorder.show(admin, "userUpdateRequest", {"groupAdmin": True}, id=user)
+    recorder.show(admin, "userInformationRequest", id=user)
+    recorder.show(admin, "listUsers", query="?search=eda")
+
+
+def show_keys(recorder: Recorder, lab: Client) -> None:
+    recorder.show(lab, "getUserInformation")
+    body = {"email": lab.email, "password": PASSWORD, "label": "laptop"}
+    key = recorder.show(lab.portal.anonymous(), "createApiKey", body).json
+    recorder.show(lab, "getUserApiKeys", id=lab.site_id)
+    recorder.show(lab, "deleteApiKey", id=key["id"]["uuid"])
+
+
+def show_sessions(recorder: Recorder, portal: Portal, lab: Client) -> None:
+    body = {"email": lab.email, "password": PASSWORD}
+    other = recorder.show(portal.anonymous(), "createSession", body).json
+    browser = sign_in(lab)
+    recorder.show(browser, "getCurrentSession")
+    recorder.show(browser, "listSessions")
+    recorder.show(browser, "deleteSession", id=other["id"]["uuid"])
+    body = {"passwordChangeCredential": PASSWORD, "newPassword": NEW_PASSWORD}
+    recorder.show(browser, "setUserPassword", body, id=lab.site_id)
+    recorder.show(portal.anonymous(), "requestPasswordReset", {"email": lab.email})
+    recorder.show(sign_in(lab, NEW_PASSWORD), "deleteCurrentSession")
+
+
+def show_second_factor(recorder: Recorder, admin: Client, lab: Client) -> None:
+    browser = sign_in(lab, NEW_PASSWORD)
+    begun = recorder.show(browser, "beginTotp", {"password": NEW_PASSWORD}, id=lab.site_id).json
+    recorder.show(browser, "confirmTotp", {"code": pyotp.TOTP(begun["secret"]).now()}, id=lab.site_id)
+    recorder.show(admin, "deleteTotpSecret", id=lab.site_id)
+
+
+def show_events(recorder: Recorder, admin: Client, lab: Client) -> None:
+    recorder.show(lab, "listUserEvents", query="?limit=2", id=lab.site_id)
+    recorder.show(admin, "listAuditEvents", query="?event=user.changed&limit=10")
