@@ -5,7 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: run test check bench docs lock clean
+N ?= 200000
+SEED ?= $(shell date +%s)
+
+.PHONY: run test check fuzz bench docs lock clean
 
 ## run: serve a demo portal on http://127.0.0.1:8080
 run: $(VENV)/.installed
@@ -17,6 +20,11 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+## fuzz: about N generated requests, and as many steps of the state machine (N=200000, SEED=the time)
+fuzz: $(VENV)/.installed-test
+	DATAMETA_FUZZ_CASES=$(N) DATAMETA_FUZZ_SEED=$(SEED) DATAMETA_FUZZ_EXAMPLES=$$(($(N) / 100)) DATAMETA_FUZZ_STEPS=100 \
+		$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -rP tests/fuzz tests/flows/test_state_machine.py
 
 ## bench: the figures of docs/performance.md
 bench: $(VENV)/.installed-test

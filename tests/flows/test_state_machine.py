@@ -1,7 +1,8 @@
 """Staging as a state machine: whatever is done in whatever order, the portal says and holds what a few dicts do.
 
-After each step the database is compared with the model as a whole, the stored content of confirmed files
-with their checksums, and what the API lists with the model, for one user after the other.
+After each step the database is compared with the model as a whole, and the stored content of confirmed files
+with their checksums; what the API lists and hides is looked at list by list and user by user in between, and
+whole at the end.
 ``DATAMETA_FUZZ_EXAMPLES`` and ``DATAMETA_FUZZ_STEPS`` choose a longer run, with other steps each time.
 """
 
@@ -23,7 +24,7 @@ from sqlalchemy import text
 from datameta.logic.sweep import sweep
 from tests.conftest import Client, Portal, empty_tables, send
 
-EXAMPLES = int(os.environ.get("DATAMETA_FUZZ_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("DATAMETA_FUZZ_EXAMPLES", "60"))
 STEPS = int(os.environ.get("DATAMETA_FUZZ_STEPS", "40"))
 NAMES = ("a.fq", "b.fq", "Ä ö.fq")
 BAD_NAMES = ("../a.fq", "a\nb", " a.fq", "x" * 256)
@@ -122,7 +123,7 @@ class Staging(RuleBasedStateMachine):
         self.admin.add_field("File", isFile=True, order=3)
         self.note = self.admin.add_field("Note", order=4)
         self.admin.add_field("Result", serviceId=self.service, order=5)
-        self.looks = cycle([(look, user) for user in range(3) for look in self.LOOKS])
+        self.looks = cycle([(look, user) for user in range(3) for one in self.LOOKS for look in (one, None)])
 
     # The lists that rules choose from are never empty.
 
@@ -380,9 +381,10 @@ class Staging(RuleBasedStateMachine):
 
     @invariant()
     def the_api_says_what_the_model_does(self) -> None:
-        # One look after each step, all of them at the end: it is the requests that take the time.
+        # One look after every other step, all of them at the end: it is the requests that take the time.
         look, user = next(self.looks)
-        look(self, user)
+        if look is not None:
+            look(self, user)
 
     def teardown(self) -> None:
         for user in range(3):

@@ -144,6 +144,14 @@ def fill_body(name: str, case: Any, number: int) -> None:
         body |= {key: WORLD["account"][key] for key in ("email", "password") if key in body}
     if name == "createApiKey":
         body.pop("expires", None)
+    if name == "postRegistration":
+        body |= {"org_create": None, "check_user_agreement": True}
+    if name in ("createUser", "postRegistration"):
+        body |= {"name": f"Fuzz {number}", "email": f"fuzz-{number}@example.org"}
+    if name in ("createGroup", "changeGroupName", "postService", "putService", "createMetaDatum") and "name" in body:
+        body["name"] = f"{body['name'] or ''} {number}"[-255:]
+    if name == "updateAppSettings":
+        body["value"] = str(number % 40)
     case.body = body
 
 

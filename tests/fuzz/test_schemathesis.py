@@ -15,23 +15,29 @@ left out, each for its reason:
 
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from datameta import embedded, migrations
 from datameta.database import Database
 from datameta.settings import Settings
 from datameta.storage import open_storage
 from tests.conftest import PASSWORD, Client, Portal, announce, send, sign_in
-from tests.e2e.conftest import REPOSITORY, Served, make_environment, run_datameta, serve
+from tests.e2e.conftest import DEADLINE_SECONDS, REPOSITORY, Served, make_environment, run_datameta, serve
 
 CASES = int(os.environ.get("DATAMETA_FUZZ_CASES", "10000"))
 SEED = int(os.environ.get("DATAMETA_FUZZ_SEED", "1"))
@@ -61,6 +67,25 @@ IDENTITIES: dict[str, dict[str, bool]] = {
     "site_read": {"site_read": True},
     "site_admin": {"site_admin": True},
 }
+LEAKS = re.compile(r"Traceback|psycopg|sqlalchemy|site-packages|/home/")
+METHODS = (b"GET", b"POST", b"PUT", b"DELETE", b"HEAD", b"OPTIONS", b"get", b"PATCH", b"", b"G T", b"\x00", b"G\xffT")
+TARGETS = (
+    b"/", b"/api/v1/server", b"/api/v1/files/%00", b"/api/v1/files/%ff", b"/api/v1/files/\xff", b"//api/v1/server",
+    b"/api/v1/metadatasets?limit=%ff", b"/api/v1/../server", b"http://other.example/api/v1/server", b"*",
+    b"/api/v1/download/%2e%2e%2f", b"/api/v1/upload/%00", b"/api/v1/keys", b"/api/v1/sessions", b"/" + b"a" * 9000,
+)  # fmt: skip
+VERSIONS = (b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.0", b"HTTP/0.9", b"HTTP/2.0", b"HTTP/1.1 ", b"", b"http/1.1")
+HEADER_LINES = (
+    b"Host: other.example", b"Content-Length: 5", b"Content-Length: -1", b"Content-Length: 5, 6", b"Content-Length: +5",
+    b"Content-Length: 18446744073709551616", b"Content-Length: \xb2", b"Transfer-Encoding: chunked",
+    b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked, chunked", b"Content-Type: application/json",
+    b"Content-Type: multipart/form-data; boundary=x", b"Content-Type: \xff", b"Content-Encoding: gzip",
+    b"Authorization: Bearer \xff\x00", b"Authorization: Bearer " + b"a" * 64, b"Cookie: datameta=\xff", b"Cookie: ;=;",
+    b"Access-Token: \xff", b"Idempotency-Key: \xff", b"Range: bytes=9-1", b"Expect: 100-continue", b" folded",
+    b"No colon", b": no name", b"X: \x00", b"X-Forwarded-For: \xff", b"Origin: \xff", b"Content_Length: 5",
+)  # fmt: skip
+BODIES = (b"", b"{}", b'{"a"', b"\xff", b"5\r\nabcde\r\n0\r\n\r\n", b"zz\r\n", b"--x\r\n\r\n")
+LAST = b"\r\n\r\nGET /api/v1/server HTTP/1.1\r\nConnection: close\r\n\r\n"
 SIGNS_OUT_ALL = ("second_factor_required", "session_idle_hours", "session_max_hours")
 
 
@@ -207,6 +232,42 @@ def test_every_answer_is_in_the_specification(site: Site, name: str) -> None:
     # Nobody has shut the door upon itself: else most of these answers were the same 401.
     allowed = [operation for operation, found in statuses.items() if any(status < "400" for status in found)]
     assert len(allowed) >= (5 if name in ("anonymous", "browser") else 25), allowed
+
+
+@settings(
+    max_examples=max(200, CASES // 10),
+    derandomize="DATAMETA_FUZZ_SEED" not in os.environ,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(
+    line=st.tuples(
+        st.sampled_from(METHODS), st.sampled_from(TARGETS) | st.binary(max_size=20), st.sampled_from(VERSIONS)
+    ),
+    headers=st.lists(st.sampled_from(HEADER_LINES) | st.binary(max_size=40), max_size=4),
+    body=st.sampled_from(BODIES) | st.binary(max_size=20),
+)
+def test_any_bytes_get_an_answer_that_is_http(
+    site: Site, line: tuple[bytes, bytes, bytes], headers: list[bytes], body: bytes
+) -> None:
+    request = b"\r\n".join([b" ".join(line), *headers, b"", body])
+    where = urlsplit(site.served.address)
+    with socket.create_connection((where.hostname, where.port), timeout=DEADLINE_SECONDS) as connection:
+        # Whatever the request still waits for, the last ones fulfil; the first of them that is understood ends it.
+        connection.sendall(request + LAST * 8)
+        answers = b""
+        with suppress(ConnectionResetError):
+            while received := connection.recv(65536):
+                answers += received
+    assert re.match(rb"HTTP/1\.[01] (?!500)[1-5]\d\d ", answers), (request, answers)
+    assert b"HTTP/1.1 500" not in answers
+    head, _, rest = answers.partition(b"\r\n\r\n")
+    status = int(head.split()[1])
+    if status >= 400 and line[0] != b"HEAD":
+        assert b"Content-Type: application/json" in head, (request, answers)
+        assert rest.startswith(b'[{"exception":'), (request, answers)
+    assert LEAKS.search(answers.decode("latin-1")) is None
 
 
 def test_the_portal_had_no_failure_to_log(site: Site) -> None:
