@@ -21,9 +21,9 @@ test: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-## fuzz: about N generated requests, and as many steps of the state machine (N=200000, SEED=the time)
+## fuzz: N generated requests and N/4 steps of the state machine (N=200000, SEED=the time)
 fuzz: $(VENV)/.installed-test
-	DATAMETA_FUZZ_CASES=$(N) DATAMETA_FUZZ_SEED=$(SEED) DATAMETA_FUZZ_EXAMPLES=$$(($(N) / 100)) DATAMETA_FUZZ_STEPS=100 \
+	DATAMETA_FUZZ_CASES=$(N) DATAMETA_FUZZ_SEED=$(SEED) DATAMETA_FUZZ_EXAMPLES=$$(($(N) / 400)) DATAMETA_FUZZ_STEPS=100 \
 		$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -rP tests/fuzz tests/flows/test_state_machine.py
 
 ## bench: the figures of docs/performance.md

@@ -4,6 +4,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
 import pytest
@@ -343,8 +344,10 @@ def test_a_request_costs_one_query_to_know_who_it_is(portal: Portal) -> None:
 def test_unknown_keys_are_slowed_down_by_where_they_come_from(portal: Portal) -> None:
     user, guesser = portal.add_user(), replace(portal.anonymous(), token="x" * 64)
     here, there = ({"REMOTE_ADDR": f"2001:db8:0:{number}::1"} for number in (1, 2))
-    answers = [guesser.get("/rpc/whoami", extra_environ=here).status_int for _ in range(RULES["bad_key"].limit)]
-    assert set(answers) == {401}
+    limit = RULES["bad_key"].limit
+    # The bucket drains while it is filled, so how many it takes depends on the machine; it takes the limit at least.
+    answers = (guesser.get("/rpc/whoami", extra_environ=here).status_int for _ in range(10 * limit))
+    assert len(list(takewhile(lambda status: status == 401, answers))) >= limit
     refused = guesser.get("/rpc/whoami", extra_environ={"REMOTE_ADDR": "2001:db8:0:1:ffff::5"})
     assert_refused(refused, 429, ("too_many_requests", None))
     assert 1 <= int(refused.headers["Retry-After"]) <= 60

@@ -124,9 +124,12 @@ def _read_list(described: dict[str, Any]) -> List:
 def _list_cells(row: Row, credential: str) -> Iterator[Cell]:
     named = row.relation != "always"
     id_kinds = [""] if not named else ["uuid"] if row.kind in WITHOUT_SITE_ID else ["uuid", "site"]
-    nobody = NOBODY if credential == "key" else NOBODY[1:]
-    for actor in (*ACTORS, *nobody):
+    for actor in (*ACTORS, *NOBODY):
         status = row.get_status(actor, credential)
-        if status is not None:
-            for id_kind in id_kinds:
-                yield Cell(row, actor, id_kind, credential, status)
+        is_same_as_by_key = actor == NOBODY[0] and credential == "cookie"
+        if status is None or is_same_as_by_key:
+            continue
+        # A stranger is refused before an id is read, so that one kind of id stands for both.
+        is_stranger = actor in NOBODY and not row.is_public
+        for id_kind in id_kinds[:1] if is_stranger else id_kinds:
+            yield Cell(row, actor, id_kind, credential, status)
