@@ -1,12 +1,14 @@
 """The package: dependencies with floors; ``requirements.lock`` has the exact set that is tested."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 setup(
     name="datameta",
     version="2.0.0",
     description="The portal through which sequencing labs hand in data",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path("README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",

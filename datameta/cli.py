@@ -33,6 +33,7 @@ from datameta.errors import DataMetaError
 from datameta.jobs.tasks import Site
 from datameta.jobs.worker import WorkerError, do_due_jobs, run_worker
 from datameta.logic import demo, groups, keys, users
+from datameta.logic.audit import find_broken_seal, seal_events
 from datameta.logic.sweep import sweep as run_sweep
 from datameta.settings import Settings, SettingsError, read_settings
 from datameta.storage import open_storage
@@ -255,6 +256,27 @@ def check_storage(settings: Settings) -> None:
         click.echo(f"{mark:<5} {finding.name}" + (f": {finding.detail}" if finding.detail else ""))
     if any(finding.ok is False for finding in findings):
         raise click.ClickException("The store does not keep what the portal promises.")
+
+
+@main.group()
+def audit() -> None:
+    """The record of what has happened."""
+
+
+@audit.command("check")
+@installation
+def check_audit(settings: Settings) -> None:
+    """Seal what is not sealed yet and walk the whole chain; exit code 1 if an event was changed or removed."""
+    with _open_database(settings) as database:
+        while True:
+            with database.sessions.begin() as session:
+                if seal_events(session) == 0:
+                    break
+        with database.sessions() as session:
+            broken = find_broken_seal(session)
+    if broken is not None:
+        raise click.ClickException(f"The chain is broken at event {broken}: it is not what was sealed.")
+    click.echo("The chain of events is whole.")
 
 
 def _read_settings(home: Path | None, config: Path | None) -> Settings:

@@ -60,7 +60,7 @@ REFUSALS = {
     400: ("ValidationError", "malformed_request", "The request is not valid HTTP: {reason}."),
     413: ("TooLargeError", "too_large", "The body is larger than the {limit} bytes accepted here."),
     431: ("TooLargeError", "headers_too_large", f"The headers are larger than {HEADER_MAX_BYTES} bytes."),
-    500: ("InternalServerError", "internal_error", "The portal failed to answer. The failure was logged."),
+    500: ("InternalError", "internal_error", "The portal failed to answer. The failure was logged."),
     501: ("NotImplementedError", "not_implemented", "The portal does not know this transfer encoding."),
 }
 

@@ -25,7 +25,7 @@ def list_audit_events(request: Request) -> Any:
         request.db, request.actor, search, limit=parameters.get("limit", PAGE_LIMIT), cursor=parameters.get("cursor")
     )
     link_next_page(request, cursor)
-    return [serialize.show_event(event, seal) for event, seal in rows]
+    return [serialize.show_event(request.actor, event, seal) for event, seal in rows]
 
 
 @operation("listUserEvents")
@@ -39,4 +39,4 @@ def list_user_events(request: Request) -> Any:
         cursor=parameters.get("cursor"),
     )
     link_next_page(request, cursor)
-    return [serialize.show_event(event, seal) for event, seal in rows]
+    return [serialize.show_event(request.actor, event, seal) for event, seal in rows]

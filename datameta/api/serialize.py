@@ -267,16 +267,17 @@ def show_submission_detail(submitted: Submitted, group_id: dict[str, str], user_
     }
 
 
-def show_event(event: AuditEvent, seal: bytes | None) -> dict[str, Any]:
-    """AuditEvent."""
+def show_event(actor: Actor, event: AuditEvent, seal: bytes | None) -> dict[str, Any]:
+    """AuditEvent; from where and with which key somebody else acted is for site admins."""
+    is_open = actor.site_admin or event.actor_uuid in (None, actor.uuid)
     return {
         "id": event.id,
         "at": to_wire(event.at),
         "event": event.event,
         "actorId": None if event.actor_uuid is None else make_identifier(event.actor_uuid, event.actor_site_id),
-        "keyId": None if event.key_uuid is None else make_identifier(event.key_uuid),
-        "requestId": event.request_id,
-        "ip": event.ip,
+        "keyId": make_identifier(event.key_uuid) if is_open and event.key_uuid is not None else None,
+        "requestId": event.request_id if is_open else None,
+        "ip": event.ip if is_open else None,
         "entityType": event.entity_type,
         "entityId": None if event.entity_uuid is None else make_identifier(event.entity_uuid, event.entity_site_id),
         "before": event.before,

@@ -5,16 +5,19 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import webtest
+from click.testing import CliRunner
 from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import delete, text, update
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import sessionmaker
 
 from datameta.api import serialize
+from datameta.cli import main
 from datameta.database import Database
 from datameta.logic import audit
 from datameta.logic.sweep import sweep
@@ -641,3 +644,26 @@ def test_deleting_many_writes_their_events_in_one_statement(lab: Client) -> None
     with counted(lab.portal) as statements:
         assert lab.post("/rpc/delete-metadatasets", {"metadatasetIds": ids}).status_int == 204
     assert sum("INSERT INTO audit_events" in statement for statement in statements) == 1
+
+
+def test_from_where_an_administrator_acted_is_for_administrators(portal: Portal, admin: Client, lab: Client) -> None:
+    assert admin.put(f"/users/{lab.uuid}", {"name": "Renamed"}).status_int == 204
+    [seen] = [event for event in lab.get(f"/users/{lab.uuid}/events").json if event["event"] == "user.changed"]
+    assert seen["actorId"]["uuid"] == admin.uuid
+    assert (seen["ip"], seen["keyId"], seen["requestId"]) == (None, None, None)
+    [seen] = [event for event in admin.get(f"/users/{lab.uuid}/events").json if event["event"] == "user.changed"]
+    assert seen["keyId"] is not None
+    assert seen["requestId"] is not None
+
+
+def test_the_command_line_walks_the_chain(
+    portal: Portal, chain: list[int], database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATAMETA_DATABASE_URL", database_url)
+    words = ["audit", "check", "--home", str(tmp_path)]
+    done = CliRunner().invoke(main, words)
+    assert (done.exit_code, done.stdout) == (0, "The chain of events is whole.\n")
+    tamper(portal.database, "UPDATE audit_events SET event = 'nothing.happened' WHERE id = :id", id=chain[2])
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 1
+    assert f"The chain is broken at event {chain[2]}" in done.output

@@ -72,7 +72,8 @@ def assert_refused(done: "subprocess.CompletedProcess[str]", sentence: str) -> N
 
 
 def test_without_a_portal_a_command_runs_the_database_itself_and_stops_it(stopped_home: Path) -> None:
-    for words in (["key", "add", EMAIL.upper(), "--label", "laptop"], ["db", "check"], ["storage", "check"], ["sweep"]):
+    key_add = ["key", "add", EMAIL.upper(), "--label", "laptop"]
+    for words in (key_add, ["db", "check"], ["storage", "check"], ["sweep"], ["audit", "check"]):
         done = run_datameta(*words, "--home", str(stopped_home))
         assert done.returncode == 0, done.stderr
         assert done.stdout
@@ -150,7 +151,9 @@ def test_the_demo_is_added_once(served_demo: Served) -> None:
     assert (served_demo.home / "demo.json").stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("words", [["db", "upgrade"], ["db", "check"], ["sweep"], ["storage", "check"]])
+@pytest.mark.parametrize(
+    "words", [["db", "upgrade"], ["db", "check"], ["sweep"], ["storage", "check"], ["audit", "check"]]
+)
 def test_the_other_commands_succeed_beside_a_portal(served_demo: Served, words: list[str]) -> None:
     done = run_datameta(*words, "--home", str(served_demo.home))
     assert done.returncode == 0, done.stderr

@@ -14,7 +14,7 @@ from datameta.storage import PresignedRequest
 from tests.conftest import BASE_URL, Client, Crash, FaultyStorage, Portal, announce, codes, confirm, do_before
 from tests.conftest import send as send_to_portal
 from tests.storage.backends import RefusedError, make_s3, s3_settings, send_request, set_credentials
-from tests.storage.conftest import aws_environment, moto, rgw  # noqa: F401
+from tests.storage.conftest import aws_environment, moto  # noqa: F401
 
 SHA256 = hashlib.sha256(b"ACGT").hexdigest()
 NAME = '日本語 "x".fq'

@@ -35,7 +35,7 @@ POOLS: dict[str, deque[str]] = {name: deque(ids, maxlen=max(KEPT, len(ids))) for
 PATHS = {
     "appsettings": "settings",
     "files": "files",
-    "get-file-url": "files",
+    "get-file-url": "contents",
     "groups": "groups",
     "keys": "keys",
     "metadata": "fields",

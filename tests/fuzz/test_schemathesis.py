@@ -164,7 +164,7 @@ def make_world(portal: Portal, common: dict[str, list[str]], name: str, **roles:
     keys = [client.post("/keys", {"label": f"spare {number}"}).json["id"]["uuid"] for number in range(10)]
     own, spare = sign_in(client), sign_in(client)
     sessions = {browser.get("/sessions/current").json["id"]["uuid"]: browser for browser in (own, spare)}
-    token = client.get(f"/rpc/get-file-url/{files[5]['id']['uuid']}").json["fileUrl"].rpartition("/")[2]
+    token = client.get(f"/rpc/get-file-url/{files[-6]['id']['uuid']}").json["fileUrl"].rpartition("/")[2]
     headers = {
         "anonymous": {},
         "browser": {"Cookie": f"datameta={own.cookie}", "X-CSRF-Token": own.csrf},
@@ -176,6 +176,7 @@ def make_world(portal: Portal, common: dict[str, list[str]], name: str, **roles:
         "account": {"email": colleague.email, "password": PASSWORD},
         "pools": {
             **common,
+            "contents": [files[-6]["id"]["uuid"], files[-4]["id"]["uuid"]],
             "files": [file["id"]["uuid"] for file in files],
             "groups": [client.group, other.group],
             "keys": keys,
