@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
+RULES := datameta/logic/*,datameta/api/*,datameta/security.py,datameta/credentials.py,datameta/authz.py
 
 N ?= 200000
 SEED ?= $(shell date +%s)
@@ -19,7 +20,8 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=
+	$(BIN)/coverage report --include='$(RULES)' --fail-under=100 --show-missing --skip-covered
 
 ## fuzz: N generated requests and N/4 steps of the state machine (N=200000, SEED=the time)
 fuzz: $(VENV)/.installed-test
