@@ -3,9 +3,13 @@
 Called with a folder for files. Prints, as its last line, what came back, and which operations succeeded.
 """
 
+import email
+import email.policy
 import json
 import os
+import re
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -18,17 +22,23 @@ from datameta_client_lib.api.metadata_api import MetadataApi
 from datameta_client_lib.api.remote_procedure_calls_api import RemoteProcedureCallsApi
 from datameta_client_lib.api.server_api import ServerApi
 from datameta_client_lib.api.services_api import ServicesApi
+from datameta_client_lib.api.settings_api import SettingsApi
 from datameta_client_lib.api.submissions_api import SubmissionsApi
+from datameta_client_lib.api.user_api import UserApi
 from datameta_client_lib.models import (
+    AppSettingsUpdateRequest,
     CreateTokenRequest,
     FileAnnouncement,
     FileUpdateRequest,
     GroupUpdateRequest,
     MetaDatum,
+    PasswordChange,
+    RegistrationRequest,
     ServiceRequest,
     ServiceUpdateRequest,
     StagedFiles,
     StagedMetaDataSets,
+    UserUpdateRequest,
 )
 
 folder = Path(sys.argv[1])
@@ -67,6 +77,19 @@ def make_record(sample, **others):
         "FileR1": f"{sample}_R1.fastq",
         **others,
     }
+
+
+def read_reset_token(address):
+    """Wait for the mail with the link to a new password, and return the link's token."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for path in Path(os.environ["MAIL_FOLDER"]).glob("*.eml"):
+            mail = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+            token = re.search(r"/setpass#([A-Za-z0-9_-]+)", mail.get_content())
+            if mail["To"] == address and token:
+                return token[1]
+        time.sleep(0.1)
+    raise TimeoutError(address)
 
 
 # A lab stages, tries, submits, and reads back.
@@ -138,6 +161,43 @@ GroupsApi(admin).change_group_name(
 renamed_group = groups.get_group(group["id"]["uuid"], quiet=True)["name"]
 GroupsApi(admin).change_group_name(group["id"]["uuid"], group_update_request=GroupUpdateRequest(name=group["name"]))
 
+# The administrator changes a user and a setting.
+AuthenticationAndUsersApi(admin).user_update_request(me.id.site, user_update_request=UserUpdateRequest(name="Lena L."))
+renamed_user = users.get_user(me.id.uuid, quiet=True)["name"]
+AuthenticationAndUsersApi(admin).user_update_request(me.id.site, user_update_request=UserUpdateRequest(name=me.name))
+setting = next(each for each in SettingsApi(admin).app_settings() if each.key == "site_name")
+SettingsApi(admin).update_app_settings(
+    setting.id.uuid, app_settings_update_request=AppSettingsUpdateRequest(value="Client's site")
+)
+site_name = next(each.value for each in SettingsApi(admin).app_settings() if each.key == "site_name")
+
+# A stranger registers; a user who forgot the password sets another by the link in a mail.
+offered = [each.name for each in UserApi(admin).get_registration_settings().groups]
+UserApi(admin).post_registration(
+    registration_request=RegistrationRequest(
+        name="Nora New",
+        email="nora@demo.example",
+        org_select=None,
+        org_create="yes",
+        org_new_name="Client's lab",
+        check_user_agreement=True,
+    )
+)
+forgetful = "other.lab@demo.example"
+urllib.request.urlopen(
+    urllib.request.Request(
+        os.environ["DATAMETA_URL"] + "/api/v1/rpc/request-password-reset",
+        data=json.dumps({"email": forgetful}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+)
+AuthenticationAndUsersApi(admin).set_user_password(
+    "0",
+    password_change=PasswordChange(
+        password_change_credential=read_reset_token(forgetful), new_password="another fine long phrase"
+    ),
+)
+
 # The services' user takes what awaits it, and answers with a text and a file.
 bot = act_as(bot_token)
 analysis = next(each.service_id.site for each in MetadataApi(bot).get_meta_data().value if each.name == "Accession")
@@ -183,6 +243,9 @@ print(
             "changed": changed.reg_exp,
             "group": group["name"],
             "renamed group": renamed_group,
+            "renamed user": renamed_user,
+            "site name": site_name,
+            "offered groups": offered,
             "awaiting": [each["id"] for each in awaiting],
             "awaiting now": awaiting_now,
             "answer": answered["record"],

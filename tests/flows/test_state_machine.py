@@ -18,13 +18,21 @@ import pytest
 import webtest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import text
 
 from datameta.logic.sweep import sweep
 from tests.conftest import Client, Portal, empty_tables, send
 
-EXAMPLES = int(os.environ.get("DATAMETA_FUZZ_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("DATAMETA_FUZZ_EXAMPLES", "30"))
 STEPS = int(os.environ.get("DATAMETA_FUZZ_STEPS", "40"))
 NAMES = ("a.fq", "b.fq", "Ä ö.fq")
 BAD_NAMES = ("../a.fq", "a\nb", " a.fq", "x" * 256)
@@ -37,7 +45,7 @@ files, metadatasets = Bundle("files"), Bundle("metadatasets")
 asker = st.sampled_from((OWNER, OWNER, OWNER, OWNER, 0, 1, 2))
 records = st.fixed_dictionaries(
     {
-        "ID": st.sampled_from((None, *"1234567")),
+        "ID": st.sampled_from((None, None, *"123456789")),
         "Sample": st.sampled_from((None, "s", "t")),
         "File": st.sampled_from((None, *NAMES)),
         "Note": st.sampled_from((None, "abc", "abc", "123")),
@@ -150,11 +158,6 @@ class Staging(RuleBasedStateMachine):
             self.upload(uuid, content, False)
         return uuid
 
-    @rule(user=st.integers(0, 2), name=st.sampled_from(BAD_NAMES))
-    def announce_badly(self, user: int, name: str) -> None:
-        assert self.users[user].post("/files", {"name": name, "checksum": "0" * 32}).status_int == 400
-        assert self.users[user].post("/files", {"name": "a.fq", "checksum": "0" * 33}).status_int == 400
-
     @rule(uuid=files, content=st.sampled_from(CONTENTS), is_torn=st.booleans())
     def upload(self, uuid: str, content: bytes, is_torn: bool) -> None:
         file = self.model.files.get(uuid)
@@ -171,13 +174,6 @@ class Staging(RuleBasedStateMachine):
         else:
             assert answer.status_int == 204, answer.body
             file.content = content
-
-    @rule(uuid=files)
-    def upload_with_a_wrong_token(self, uuid: str) -> None:
-        path = f"/upload/{uuid}"
-        headers = {"Access-Token": "x" * 64, "Content-Type": "application/octet-stream"}
-        answer = self.portal.anonymous().put(path, params=b"stray", headers=headers)
-        assert answer.status_int == 404, answer.body
 
     @rule(uuid=files, who=asker, name=st.sampled_from((None, None, *NAMES)))
     def confirm(self, uuid: str, who: int | None, name: str | None) -> None:
@@ -252,11 +248,6 @@ class Staging(RuleBasedStateMachine):
         self.model.owners[uuid] = user
         return uuid
 
-    @rule(user=st.integers(0, 2))
-    def stage_badly(self, user: int) -> None:
-        for record in ({"Unknown": "1"}, {"Result": "of the service"}, {"ID": ["1"]}):
-            assert self.users[user].post("/metadatasets", {"record": record}).status_int == 400
-
     @rule(uuid=metadatasets, who=asker)
     def delete_set(self, uuid: str, who: int | None) -> None:
         answer = self.ask(uuid, who, "delete", "/metadatasets")
@@ -267,7 +258,25 @@ class Staging(RuleBasedStateMachine):
         answer = self.pick(uuids, who).post("/rpc/delete-metadatasets", {"metadatasetIds": uuids})
         self.expect_deletion(uuids, who, answer, self.model.sets)
 
+    @rule(uuid=files, user=st.integers(0, 2), name=st.sampled_from(BAD_NAMES))
+    def send_nonsense(self, uuid: str, user: int, name: str) -> None:
+        client = self.users[user]
+        assert client.post("/files", {"name": name, "checksum": "0" * 32}).status_int == 400
+        assert client.post("/files", {"name": "a.fq", "checksum": "0" * 33}).status_int == 400
+        for record in ({"Unknown": "1"}, {"Result": "of the service"}, {"ID": ["1"]}):
+            assert client.post("/metadatasets", {"record": record}).status_int == 400
+        headers = {"Access-Token": "x" * 64, "Content-Type": "application/octet-stream"}
+        answer = self.portal.anonymous().put(f"/upload/{uuid}", params=b"stray", headers=headers)
+        assert answer.status_int == 404, answer.body
+
     # Submissions, and what comes after.
+
+    @rule(target=metadatasets, user=st.integers(0, 2), rows=st.lists(records, min_size=2, max_size=3))
+    def hand_in(self, user: int, rows: list[dict[str, str | None]]) -> Any:
+        """Stage sets and submit them with what they name."""
+        set_ids = [self.stage(user, row) for row in rows]
+        self.submit_with_files(set_ids)
+        return multiple(*set_ids)
 
     @rule(set_ids=st.lists(metadatasets, max_size=3), file_ids=st.lists(files, max_size=3), who=asker)
     def prevalidate(self, set_ids: list[str], file_ids: list[str], who: int | None) -> None:
@@ -296,17 +305,17 @@ class Staging(RuleBasedStateMachine):
         for uuid in file_ids:
             self.model.files[uuid].submission = submission
 
-    @rule(uuid=metadatasets, label=st.sampled_from((None, "Fitting")))
-    def submit_with_its_file(self, uuid: str, label: str | None) -> None:
-        chosen = self.model.sets.get(uuid)
-        if chosen is not None:
-            names = (chosen.owner, chosen.record["File"])
-            fitting = [
-                file_id
-                for file_id, file in self.model.files.items()
-                if (file.owner, file.name) == names and file.is_confirmed and not file.submission
-            ]
-            self.submit([uuid], fitting[:1], OWNER, label)
+    @rule(target=files, set_ids=st.lists(metadatasets, min_size=1, max_size=5, unique=True))
+    def submit_with_files(self, set_ids: list[str]) -> Any:
+        """Send and confirm what the sets of one owner name, so that few reasons are left to refuse them."""
+        owner = self.model.owners[set_ids[0]]
+        chosen = {uuid: self.model.sets[uuid] for uuid in set_ids if uuid in self.model.sets}
+        names = [item.record["File"] for item in chosen.values() if item.owner == owner]
+        sent = [self.announce(owner, name, CONTENTS[0], "md5", True) for name in dict.fromkeys(names) if name]
+        for uuid in sent:
+            self.confirm(uuid, OWNER, None)
+        self.submit([uuid for uuid in chosen if chosen[uuid].owner == owner], sent, owner, None)
+        return multiple(*sent)
 
     @rule(uuid=metadatasets, who=st.sampled_from((2, 2, 2, 0)), result=st.sampled_from(("good", "poor")))
     def execute_service(self, uuid: str, who: int, result: str) -> None:
