@@ -45,8 +45,8 @@ setup(
         "pyramid-openapi3>=0.22,<0.23",
         "pyramid-tm>=2.6",
         "pyyaml>=6.0",
-        # Pyramid 2.1 imports pkg_resources: 81 warns of it, 82 no longer has it.
-        "setuptools<81",
+        # Pyramid 2.1 imports pkg_resources: 80.9 warns of it, 82 no longer has it.
+        "setuptools<80.9",
         "sqlalchemy>=2.1,<2.2",
         "urllib3>=2.5",
         "waitress>=3.0.2",
