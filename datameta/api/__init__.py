@@ -102,7 +102,7 @@ def includeme(config: Configurator) -> None:
         allowed = ", ".join(method.upper() for method in METHODS if method in item)
         config.add_view(_make_method_refusal(allowed), route_name=path, permission=NO_PERMISSION_REQUIRED)
     for path, method, described in iterate_operations(spec):
-        view, validated = _views.get(described["operationId"], (_not_offered, False))
+        view, validated = _views[described["operationId"]]
         is_public = described.get("security") == []
         config.add_view(
             lambda context, request, view=view: view(request),
@@ -130,13 +130,6 @@ def _make_method_refusal(allowed: str) -> Callable[[Any, Request], Any]:
         raise MethodNotAllowedError(allowed)
 
     return refuse_method
-
-
-def _not_offered(request: Request) -> Any:
-    """Refuse an operation that is specified, but that this version does not carry out."""
-    from datameta.api.errors import NotOfferedError
-
-    raise NotOfferedError
 
 
 def _redirect_to_version(context: Any, request: Request) -> Response:

@@ -51,11 +51,6 @@ class RangeError(DataMetaError):
     message = "The file does not have the part that was asked for."
 
 
-class NotOfferedError(DataMetaError):
-    code = "not_offered"
-    message = "This version of the portal does not offer this operation."
-
-
 class InternalError(DataMetaError):
     code = "internal_error"
     message = "The portal failed. Nothing was changed; the failure has been logged."
@@ -75,7 +70,6 @@ STATUS: dict[type[DataMetaError], int] = {
     IdempotencyError: 422,
     TooManyRequestsError: 429,
     InternalError: 500,
-    NotOfferedError: 501,
     UnavailableError: 503,
 }
 MAX_PROBLEMS = 100_000
