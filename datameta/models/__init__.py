@@ -14,7 +14,7 @@ from datameta.models.accounts import (
 from datameta.models.appsettings import AppSetting
 from datameta.models.audit import AuditEvent, AuditPending, AuditSeal
 from datameta.models.base import Base
-from datameta.models.files import DownloadToken, File, FileReference, FileState
+from datameta.models.files import DownloadToken, File, FileReference, FileState, UploadPart
 from datameta.models.idempotency import IdempotentAnswer
 from datameta.models.metadata import SITE_SCOPE, MetaDataSet, MetaDatum, UniqueClaim
 from datameta.models.services import Service, ServiceExecution, ServiceUser
@@ -47,5 +47,6 @@ __all__ = [
     "Submission",
     "Throttle",
     "UniqueClaim",
+    "UploadPart",
     "User",
 ]

@@ -1,15 +1,32 @@
 """Files: what was announced, how far its bytes have come, and which field of which set names it.
 
-The state says what may happen next; ``logic/files.py`` and ``logic/sweep.py`` are its only writers::
+The state says what may happen next; the modules of ``logic/`` on files and the sweeper are its only writers::
 
-    new ─► announced ─► confirming ─► confirmed ─► (submitted: submission_id or service_execution_id is set)
-                └──────────┴────────────┴──► deleting ─► (no row)
+    new ─► announced ─► confirming ─► verifying ─► confirmed ─► (submitted: submission_id or service_execution_id is set)
+                           └───────────── │ ──────────►┘
+                                          └──► failed ─►┘
+    any of them ─► deleting ─► (no row)
+
+What the store proves is confirmed at once; else the content is read first, and the file is ``verifying``.
+``failed`` is a session's content that has other checksums than the announced one.
 """
 
 from datetime import datetime
 from enum import StrEnum
+from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, LargeBinary, String, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Uuid,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from datameta.models.accounts import User
@@ -24,6 +41,8 @@ class FileState(StrEnum):
     NEW = "new"
     ANNOUNCED = "announced"
     CONFIRMING = "confirming"
+    VERIFYING = "verifying"
+    FAILED = "failed"
     CONFIRMED = "confirmed"
     DELETING = "deleting"
 
@@ -33,12 +52,25 @@ class File(HasSiteId, Base):
 
     __tablename__ = "files"
     __table_args__ = (
-        CheckConstraint("state IN ('new', 'announced', 'confirming', 'confirmed', 'deleting')", name="state"),
-        CheckConstraint("state <> 'confirmed' OR (storage_key IS NOT NULL AND size IS NOT NULL)", name="confirmed"),
+        CheckConstraint(
+            "state IN ('new', 'announced', 'confirming', 'verifying', 'failed', 'confirmed', 'deleting')", name="state"
+        ),
+        CheckConstraint(
+            "state NOT IN ('verifying', 'failed', 'confirmed') OR (storage_key IS NOT NULL AND size IS NOT NULL)",
+            name="confirmed",
+        ),
+        CheckConstraint("part_size IS NULL OR announced_size IS NOT NULL", name="session"),
         CheckConstraint("submission_id IS NULL OR state = 'confirmed'", name="submitted"),
         CheckConstraint("service_execution_id IS NULL OR state = 'confirmed'", name="executed"),
         Index("ix_files_staged_by", "user_id", postgresql_where=text("submission_id IS NULL")),
         Index("ix_files_unfinished", "state_changed_at", postgresql_where=text("state <> 'confirmed'")),
+        # What a user occupies is summed from the index alone.
+        Index("ix_files_occupied", "user_id", postgresql_include=["size", "announced_size"]),
+        Index(
+            "ix_files_checked",
+            text("checked_at NULLS FIRST"),
+            postgresql_where=text("state = 'confirmed' AND problem IS NULL"),
+        ),
     )
 
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
@@ -50,9 +82,18 @@ class File(HasSiteId, Base):
     upload: Mapped[str | None] = mapped_column(String(1024))
     upload_token_hash: Mapped[bytes | None] = mapped_column(LargeBinary(32))
     upload_expires_at: Mapped[Instant]
+    announced_size: Mapped[int | None] = mapped_column(BigInteger)
+    part_size: Mapped[int | None] = mapped_column(BigInteger)
     storage_key: Mapped[str | None] = mapped_column(String(200))
     size: Mapped[int | None] = mapped_column(BigInteger)
+    md5: Mapped[str | None] = mapped_column(String(32))
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    verified_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    lease: Mapped[UUID | None] = mapped_column(Uuid)
+    lease_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     confirmed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    checked_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    problem: Mapped[str | None] = mapped_column(String(40))
     submission_id: Mapped[int | None] = mapped_column(ForeignKey("submissions.id"), index=True)
     service_execution_id: Mapped[int | None] = mapped_column(ForeignKey("service_executions.id"), index=True)
 
@@ -64,6 +105,17 @@ class File(HasSiteId, Base):
     def upload_key(self) -> str:
         """The storage key under which the upload of this file was opened."""
         return f"files/{self.uuid}"
+
+
+class UploadPart(Base):
+    """A part of a session's upload as its client announced it last; the store knows whether it has arrived."""
+
+    __tablename__ = "upload_parts"
+
+    file_id: Mapped[int] = mapped_column(ForeignKey("files.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    md5: Mapped[str] = mapped_column(String(32))
+    token_hash: Mapped[bytes | None] = mapped_column(LargeBinary(32))
 
 
 class FileReference(Base):
