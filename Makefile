@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 RULES := datameta/logic/*,datameta/api/*,datameta/security.py,datameta/credentials.py,datameta/authz.py
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--extra server --extra client
 
 N ?= 200000
 SEED ?= $(shell date +%s)
@@ -41,8 +43,8 @@ docs: $(VENV)/.installed-test
 ## lock: renew the lock files from the floors in setup.py
 lock: $(VENV)/.installed-test
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade setup.py -o requirements.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade --extra test setup.py -o requirements-test.lock
+	$(COMPILE) --upgrade setup.py -o requirements.lock
+	$(COMPILE) --upgrade --extra test setup.py -o requirements-test.lock
 
 ## clean: remove the environment and the demo portal's data
 clean:

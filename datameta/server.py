@@ -1,60 +1,58 @@
 """Serve the portal: worker processes behind one listening socket, each running waitress.
 
-The rule this module guards: no client ever sees a torn answer. Every refusal that waitress
-makes itself is the contract's JSON list, a body over its limit is refused before it is stored,
-and workers are started, replaced, reloaded and stopped without cutting off a running request.
+The rule this module guards: no client ever sees a torn answer. Every refusal that waitress makes itself
+is the contract's JSON list, and a body over its limit is refused before it is stored.
 
-The parent never builds the application; it binds, forks and watches. A socket pair joins it to
-each worker: the worker writes one byte when it is ready, and stops gracefully at end of file,
-which the kernel also delivers when the parent is killed. Companions are workers that do something
-else than to serve HTTP; they are started, replaced, reloaded and stopped along with the others.
+Waitress gives the application a request once all of it is there. An upload is given at once, so that
+the credential is looked at first, and its body streams (``streaming.py``). Uploads have threads of
+their own: senders that are slow keep nobody else waiting.
 
-Signals to the parent: SIGTERM and SIGINT stop gracefully, a second one kills; SIGHUP replaces
-the workers, or stops if the portal runs in a terminal, because then the terminal was closed.
+Companions are processes that do something else than to serve HTTP; they are started, replaced,
+reloaded and stopped along with the workers (``supervisor.py``).
 """
 
 import errno
 import json
 import logging
-import os
-import select
-import signal
 import socket
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
-from waitress.channel import HTTPChannel
+from waitress.channel import ClientDisconnected, HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.receiver import ChunkedReceiver
 from waitress.server import TcpWSGIServer
-from waitress.task import ErrorTask, WSGITask
+from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import BadRequest
+
+from datameta.errors import TooLargeError, ValidationError
+from datameta.headers import SECURITY_HEADERS
+from datameta.streaming import Body
+from datameta.supervisor import Supervisor, await_end
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
 logger = logging.getLogger(__name__)
 
-GRACE_SECONDS = 10
 IDLE_SECONDS = 300
 LINGER_SECONDS = 30
 FIRST_REQUEST_SECONDS = 1
-STABLE_SECONDS = 60
-LONGEST_BACKOFF_SECONDS = 30
 MULTIPART_BYTES = 64 * 1024
 HEADER_MAX_BYTES = 64 * 1024
 CHUNK_HEADER_MAX_BYTES = 8 * 1024
 BULK_BYTES = 256 * 1024
+UPLOAD_THREADS = 32
+UPLOAD_METHODS = ("PUT", "POST")
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 REFUSALS = {
     400: ("ValidationError", "malformed_request", "The request is not valid HTTP: {reason}."),
@@ -74,20 +72,58 @@ class ServerError(Exception):
 
 
 class Parser(HTTPRequestParser):  # type: ignore[misc]
-    """Reads one request, with the body limit of its path."""
+    """Reads one request, with the body limit of its path; an upload is complete for waitress with its headers."""
 
     adj: Any
+    expect_continue: bool
     # Waitress logs the path even of a request whose first line it could not parse.
     path = ""
+    is_upload = False
+    is_continue_due = False
+    body: Body
+
+    def __init__(self, adj: Any, channel: "Channel") -> None:
+        super().__init__(adj)
+        self.channel = channel
 
     def parse_header(self, header_plus: bytes) -> None:
-        """Parse the headers and choose the limit for the body."""
+        """Parse the headers and choose the limit for the body, and the way it takes."""
         super().parse_header(header_plus)
-        if self.path.startswith(self.adj.upload_prefix):
+        if self.command in UPLOAD_METHODS and self.path.startswith(self.adj.upload_prefix):
             self.adj = self.adj.for_uploads
+            if self.body_rcv is not None:
+                self.is_upload = True
+                self.body_rcv.buf = self.body = Body(self.resume, idle_seconds=IDLE_SECONDS)
 
     def received(self, data: bytes) -> int:
         """Take bytes off the wire and say how many."""
+        consumed = self.parse(data)
+        if self.is_upload and not self.completed:
+            self.is_continue_due = self.expect_continue
+            self.channel.upload = self
+            consumed += self.receive_body(data[consumed:])
+        if self.completed:
+            # Waitress would answer 100 to a request it has refused, and to one without a body, and then wait for more.
+            self.expect_continue = False
+        return consumed
+
+    def receive_body(self, data: bytes) -> int:
+        """Take bytes of an upload off the wire and say how many."""
+        self.completed = False
+        consumed = self.parse(data)
+        if self.error:
+            _, code, message = self.explain()
+            kind = TooLargeError if self.error.code == 413 else ValidationError
+            self.body.end(kind(message, code=code))
+        elif self.completed:
+            # In this order: who has read it all must not be told that the connection ends.
+            self.channel.upload = None
+            self.body.end()
+        self.completed = True
+        return consumed
+
+    def parse(self, data: bytes) -> int:
+        """Take bytes as waitress does, with a limit to the framing of chunks."""
         consumed: int = super().received(data)
         if isinstance(self.body_rcv, ChunkedReceiver):
             # The limit is on content, not on its framing, and waitress sets the framing no limit at all.
@@ -95,10 +131,22 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             if len(self.body_rcv.control_line) + len(self.body_rcv.trailer) > CHUNK_HEADER_MAX_BYTES:
                 self.error = BadRequest("Chunk header too long")
                 self.completed = True
-        if self.completed:
-            # Waitress would answer 100 to a request it has refused, and to one without a body, and then wait for more.
-            self.expect_continue = False
         return consumed
+
+    def resume(self) -> None:
+        """Have more of an upload received; the thread that reads it calls this."""
+        if self.is_continue_due:
+            self.is_continue_due = False
+            with suppress(ClientDisconnected):
+                self.channel.write_soon(CONTINUE)
+        self.channel.server.pull_trigger()
+
+    def explain(self) -> tuple[str, str, str]:
+        """Return the exception, code and message of what is wrong with the request."""
+        exception, code, message = REFUSALS.get(self.error.code, REFUSALS[500])
+        # Waitress quotes the faulty header after its reason; that may be a credential.
+        reason = str(self.error.body).split(' "')[0]
+        return exception, code, message.format(reason=reason, limit=self.adj.max_request_body_size - 1)
 
 
 class RefusalTask(ErrorTask):  # type: ignore[misc]
@@ -107,18 +155,11 @@ class RefusalTask(ErrorTask):  # type: ignore[misc]
     def execute(self) -> None:
         """Write the contract's error list and close."""
         error = self.request.error
-        exception, code, message = REFUSALS.get(error.code, REFUSALS[500])
-        # Waitress quotes the faulty header after its reason; that may be a credential.
-        reason = str(error.body).split(' "')[0]
-        message = message.format(reason=reason, limit=self.request.adj.max_request_body_size - 1)
+        exception, code, message = self.request.explain()
         body = json.dumps([{"exception": exception, "error_code": code, "message": message}]).encode()
         self.status = f"{error.code} {error.reason}"
         self.content_length = len(body)
-        self.response_headers += [
-            ("Content-Type", "application/json"),
-            ("Cache-Control", "no-store"),
-            ("X-Content-Type-Options", "nosniff"),
-        ]
+        self.response_headers += [("Content-Type", "application/json"), *SECURITY_HEADERS.items()]
         self.request.headers.pop("CONNECTION", None)
         self.set_close_on_finish()
         self.channel.lingers = True
@@ -130,8 +171,10 @@ class RequestTask(WSGITask):  # type: ignore[misc]
     """Answers a request with the application."""
 
     def build_response_header(self) -> bytes:
-        """Tell the client not to send another request to a worker that is stopping."""
-        if self.channel.server.stopping:
+        """Tell the client not to send another request to a worker that is stopping, or behind a body nobody reads."""
+        is_early = self.channel.upload is self.request
+        self.channel.lingers = self.channel.lingers or is_early
+        if is_early or self.channel.server.stopping:
             self.set_close_on_finish()
         header: bytes = super().build_response_header()
         return header
@@ -142,14 +185,20 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     task_class = RequestTask
     error_task_class = RefusalTask
-    parser_class = Parser
 
+    upload: Parser | None = None
+    """The upload whose body is still to be received."""
     lingers = False
     linger_until: float | None = None
 
+    def parser_class(self, adj: Any) -> Parser:
+        """Make the parser of a request."""
+        return Parser(adj, self)
+
     def recv(self, buffer_size: int) -> bytes:
         """Read a body in large pieces, but never past its end: what follows may be thousands of requests."""
-        body = self.request.body_rcv if self.request else None
+        request = self.upload or self.request
+        body = request.body_rcv if request else None
         if body is not None:
             ahead = body.chunk_remainder if isinstance(body, ChunkedReceiver) else body.remain
             buffer_size = max(buffer_size, min(ahead, BULK_BYTES))
@@ -158,12 +207,18 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def received(self, data: bytes) -> bool:
         """Take bytes off the wire, or discard them after a refusal."""
-        return self.linger_until is None and super().received(data)
+        if self.linger_until is not None:
+            return False
+        if self.upload is not None:
+            data = data[self.upload.receive_body(data) :]
+        return bool(super().received(data))
 
     def readable(self) -> bool:
         """Say whether to wait for bytes."""
         if self.linger_until is not None and time.monotonic() > self.linger_until:
             self.will_close = True
+        if self.upload is not None and self.linger_until is None:
+            return self.upload.body.wants_more and not (self.will_close or self.close_when_flushed)
         return bool(super().readable())
 
     def handle_close(self) -> None:
@@ -172,6 +227,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         Closing while bytes are in flight resets the connection, and the client reads
         "broken pipe" instead of the refusal.
         """
+        if self.upload is not None:
+            self.upload.body.break_off()
         if self.lingers and self.linger_until is None:
             self.linger_until = time.monotonic() + LINGER_SECONDS
             self.will_close = False
@@ -216,6 +273,14 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
     def __init__(self, application: "WSGIApplication", listener: socket.socket, limits: Limits) -> None:
         where = (listener.family, listener.type, listener.proto, listener.getsockname())
         super().__init__(application, map={}, _sock=listener, adj=limits, sockinfo=where, bind_socket=False)
+        self.upload_dispatcher = ThreadedTaskDispatcher()
+        self.upload_dispatcher.set_thread_count(UPLOAD_THREADS)
+
+    def add_task(self, channel: Channel) -> None:
+        """Have a thread answer the next request of a connection."""
+        request = channel.requests[0]
+        is_upload = request.is_upload and not request.error
+        (self.upload_dispatcher if is_upload else self.task_dispatcher).add_task(channel)
 
     def maintenance(self, now: float) -> None:
         """Close idle connections, also of clients that stopped reading an answer that is still being made."""
@@ -236,204 +301,10 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
             for channel in self.active_channels.values():
                 channel.will_close = channel.will_close or channel.is_idle()
 
-    def stop_at_end_of(self, line: socket.socket) -> None:
-        """Wait for the parent to stop this worker, or to die, and see to it that the worker ends."""
-        # A parent killed before it has read the byte of readiness resets the connection.
-        with suppress(OSError):
-            line.recv(1)
+    def stop(self) -> None:
+        """Begin to stop; any thread may call this."""
         self.stopping = True
         self.pull_trigger()
-        time.sleep(GRACE_SECONDS)
-        logger.warning("cut off %d busy connections after %d seconds", len(self.active_channels), GRACE_SECONDS)
-        os._exit(0)
-
-
-@dataclass(eq=False)
-class Worker:
-    """A child process as the parent sees it; ``kill_at`` is set once it has been told to stop."""
-
-    pid: int
-    work: Callable[[socket.socket], None]
-    line: socket.socket
-    generation: int
-    started: float
-    ready: bool | None = None
-    kill_at: float | None = None
-
-
-class Supervisor:
-    """Keeps one worker for each of ``works``, all of the newest generation that could start."""
-
-    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-
-    def __init__(
-        self,
-        listener: socket.socket,
-        works: Sequence[Callable[[socket.socket], None]],
-        announce: Callable[[], None],
-    ) -> None:
-        self.listener, self.works, self.announce = listener, works, announce
-        self.workers: list[Worker] = []
-        self.restarts: list[tuple[float, Callable[[socket.socket], None]]] = []
-        self.newest = self.serving = self.crashes = self.exit_code = 0
-        self.stopping = False
-        self.in_terminal = os.isatty(0)
-
-    def run(self) -> int:
-        """Supervise until all workers have ended and return the exit code."""
-        signals, write_end = os.pipe()
-        os.set_blocking(write_end, False)
-        # A signal that whoever started us chose to ignore, as nohup does, stays ignored.
-        handled = [number for number in self.SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        former = {number: signal.signal(number, lambda *_: None) for number in handled}
-        former_fd = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-        try:
-            self.start_generation()
-            while self.workers or self.restarts:
-                self.wait(signals)
-            return self.exit_code
-        finally:
-            for worker in self.workers:
-                os.kill(worker.pid, signal.SIGKILL)
-                os.waitpid(worker.pid, 0)
-            signal.set_wakeup_fd(former_fd)
-            for number, handler in former.items():
-                signal.signal(number, handler)
-            os.close(signals)
-            os.close(write_end)
-
-    def wait(self, signals: int) -> None:
-        """Wait for one thing to happen and act on it."""
-        due = [*(moment for moment, _ in self.restarts), *(worker.kill_at for worker in self.workers if worker.kill_at)]
-        timeout = max(0.0, min(due) - time.monotonic()) if due else None
-        starting = [worker for worker in self.workers if worker.ready is None]
-        sources: list[int | socket.socket] = [signals, *(worker.line for worker in starting)]
-        readable = select.select(sources, [], [], timeout)[0]
-        for number in os.read(signals, 1024) if signals in readable else b"":
-            self.handle_signal(number)
-        for worker in starting:
-            if worker.line in readable:
-                worker.ready = worker.line.recv(1) == b"1"
-        self.promote()
-        for worker in list(self.workers):
-            if worker.kill_at and worker.kill_at <= time.monotonic():
-                os.kill(worker.pid, signal.SIGKILL)
-            self.reap(worker)
-        for restart in [restart for restart in self.restarts if restart[0] <= time.monotonic()]:
-            self.restarts.remove(restart)
-            self.start_worker(self.serving, restart[1])
-
-    def handle_signal(self, number: int) -> None:
-        """Do what an operator's signal asks for."""
-        if number == signal.SIGHUP and not self.in_terminal:
-            if self.stopping or self.newest != self.serving:
-                logger.warning("not reloading: the last change is still under way")
-            else:
-                self.start_generation()
-        elif number != signal.SIGCHLD:
-            if self.stopping:
-                logger.warning("killing the workers after a second signal")
-                self.stop_all(1, grace=0)
-            else:
-                logger.info("stopping; requests that are running have %d seconds", GRACE_SECONDS)
-                self.stop_all(0)
-
-    def start_generation(self) -> None:
-        """Start a full set of workers."""
-        self.newest += 1
-        for work in self.works:
-            self.start_worker(self.newest, work)
-
-    def start_worker(self, generation: int, work: Callable[[socket.socket], None]) -> None:
-        """Fork one worker."""
-        ours, theirs = socket.socketpair()
-        # Until the child has let go of the wake-up pipe, its signals would look like the parent's.
-        signal.pthread_sigmask(signal.SIG_BLOCK, self.SIGNALS)
-        try:
-            pid = os.fork()
-            if not pid:
-                self.become_worker(work, ours, theirs)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)
-        theirs.close()
-        self.workers.append(Worker(pid, work, ours, generation, time.monotonic()))
-
-    def become_worker(
-        self, work: Callable[[socket.socket], None], ours: socket.socket, theirs: socket.socket
-    ) -> NoReturn:
-        """Work, and leave without running what the parent has in store for its own end."""
-        code = 1
-        try:
-            # The handlers stay, and do nothing: Ctrl-C reaches every process, but only the parent decides.
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)
-            for line in [ours, *(worker.line for worker in self.workers)]:
-                line.close()
-            work(theirs)
-            code = 0
-        except BaseException as error:
-            logger.critical("a worker failed: %s", error, exc_info=True)
-        finally:
-            try:
-                logging.shutdown()
-                sys.stdout.flush()
-            finally:
-                os._exit(code)
-
-    def promote(self) -> None:
-        """Put the newest generation into service once all of it is ready."""
-        current = [worker for worker in self.workers if not worker.kill_at]
-        newest = [worker for worker in current if worker.generation == self.newest]
-        if self.stopping or self.newest == self.serving or not all(worker.ready for worker in newest):
-            return
-        first = not self.serving
-        self.serving = self.newest
-        self.restarts.clear()
-        self.stop([worker for worker in current if worker not in newest])
-        if first:
-            self.announce()
-        else:
-            logger.info("reloaded: %d new workers", len(self.works))
-
-    def reap(self, worker: Worker) -> None:
-        """Notice that a worker has ended and decide what follows."""
-        pid, status = os.waitpid(worker.pid, os.WNOHANG)
-        if not pid:
-            return
-        worker.line.close()
-        self.workers.remove(worker)
-        if worker.kill_at:
-            return
-        code = os.waitstatus_to_exitcode(status)
-        if not self.serving:
-            logger.error("a worker could not start; giving up")
-            self.stop_all(1)
-        elif worker.generation != self.serving:
-            logger.error("the reload failed; the former workers go on")
-            self.stop([other for other in self.workers if other.generation == self.newest])
-            self.newest = self.serving
-        else:
-            now = time.monotonic()
-            self.crashes = 0 if now - worker.started > STABLE_SECONDS else self.crashes + 1
-            delay = min(0.1 * 2**self.crashes, LONGEST_BACKOFF_SECONDS)
-            logger.error("worker %d ended with %d; a new one starts in %.1f seconds", pid, code, delay)
-            self.restarts.append((now + delay, worker.work))
-
-    def stop(self, workers: list[Worker], *, grace: float = GRACE_SECONDS + 1) -> None:
-        """Tell workers to stop, and set the time when they are killed."""
-        for worker in workers:
-            worker.kill_at = time.monotonic() + grace
-            with suppress(OSError):
-                worker.line.shutdown(socket.SHUT_WR)
-
-    def stop_all(self, exit_code: int, *, grace: float = GRACE_SECONDS + 1) -> None:
-        """Stop for good."""
-        self.stopping = True
-        self.exit_code = exit_code
-        self.restarts.clear()
-        self.listener.close()
-        self.stop(self.workers, grace=grace)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -468,9 +339,11 @@ def serve(
     """Serve until told to stop and return the exit code; raises ``ServerError`` if the address cannot be had.
 
     ``make_app`` runs once in each worker. ``announce`` gets the address once all workers are
-    ready. Bodies too large for memory wait in nameless files in ``spool``. Each of ``companions``
-    runs in a process of its own.
+    ready. Bodies too large for memory, uploads apart, wait in nameless files in ``spool``. Each of
+    ``companions`` runs in a process of its own.
     """
+    # With more requests than threads some wait; that is no event.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     limits = Limits(
         threads=threads, body_max_bytes=body_max_bytes, upload_max_bytes=upload_max_bytes, upload_prefix=upload_prefix
     )
@@ -480,7 +353,11 @@ def serve(
     def work(line: socket.socket) -> None:
         tempfile.tempdir = str(spool)
         server = Server(make_app(), listener, limits)
-        threading.Thread(target=server.stop_at_end_of, args=(line,), daemon=True).start()
+
+        def describe_rest() -> str:
+            return f"{len(server.active_channels)} busy connections"
+
+        threading.Thread(target=await_end, args=(line, server.stop, describe_rest), daemon=True).start()
         line.send(b"1")
         server.run()
 
@@ -488,7 +365,7 @@ def serve(
         listener.close()
 
         def announce_ready(stop: Stop) -> None:
-            threading.Thread(target=stop_at_end_of, args=(line, stop), daemon=True).start()
+            threading.Thread(target=await_end, args=(line, stop, lambda: "a companion"), daemon=True).start()
             line.send(b"1")
 
         companion(announce_ready)
@@ -501,13 +378,3 @@ def serve(
     with listener:
         works = [work] * workers + [partial(accompany, companion) for companion in companions]
         return Supervisor(listener, works, announce_address).run()
-
-
-def stop_at_end_of(line: socket.socket, stop: Stop) -> None:
-    """Wait for the parent to stop this companion, or to die, and see to it that the companion ends."""
-    with suppress(OSError):
-        line.recv(1)
-    stop()
-    time.sleep(GRACE_SECONDS)
-    logger.warning("cut off a companion that was busy for %d seconds more", GRACE_SECONDS)
-    os._exit(0)

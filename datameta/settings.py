@@ -124,8 +124,18 @@ class Settings:
         _one_of("auto", "presigned", "gateway"),
     )
     upload_hours: int = _setting(20, "Hours an announced upload stays open.", _integer(1, 168))
+    upload_session_days: int = _setting(7, "Days an upload in parts stays open.", _integer(1, 30))
     upload_max_bytes: int = _setting(
-        5 * 1024**3, "Largest file in bytes through the portal, or in one presigned upload.", _integer(1, 5 * 1024**3)
+        5 * 1024**3, "Largest file in bytes that is sent in one piece.", _integer(1, 5 * 1024**3)
+    )
+    verification_jobs: int = _setting(2, "Contents that each worker verifies at the same time.", _integer(1, 64))
+    verification_wait_seconds: int = _setting(
+        30, "Seconds a confirmation waits for the verification of a large file before it answers 409.", _integer(0, 300)
+    )
+    storage_check: str = _setting(
+        "refuse",
+        "When the store does not keep a promise at the start: 'refuse' to start, 'warn', or 'off': do not look.",
+        _one_of("refuse", "warn", "off"),
     )
     body_max_bytes: int = _setting(16 * 1024**2, "Largest JSON request in bytes.", _integer(1024, 1024**3))
     s3_endpoint: str = _setting("", "S3 address as the portal reaches it. Empty: AWS.", _optional_url)

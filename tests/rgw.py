@@ -1,6 +1,7 @@
 """A real Ceph object gateway for tests: one monitor, one OSD in memory, one RGW, all on the loopback.
 
 The rule this module guards: tests of what a store enforces run against a store that enforces it.
+The gateway alone can be frozen, and killed and started again; what it has acknowledged stays with the others.
 Every daemon runs in the foreground as a child of the test process and is told by the kernel to
 die with it, so that neither a failed start nor a killed test run leaves anything behind.
 """
@@ -55,6 +56,8 @@ run dir = {folder}
 admin socket =
 osd objectstore = memstore
 memstore device bytes = 4294967296
+# A gateway that is killed while it completes an upload leaves its lock behind, by default for ten minutes.
+rgw mp lock max time = 2
 """
 
 
@@ -62,13 +65,42 @@ class RGWError(Exception):
     """The object gateway did not start; the message says which part and why."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class RGW:
-    """Where the gateway listens, and the credentials of its one user."""
+    """Where the gateway listens, the credentials of its one user, and its process.
+
+    What starts it must be a thread that outlives it: the kernel ends a child with the thread that made it.
+    """
 
     endpoint: str
     access_key: str
     secret_key: str
+    folder: Path
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def start(self, deadline: float | None = None) -> None:
+        """Start the gateway and wait until it answers."""
+        frontend = f"beast endpoint={self.endpoint.removeprefix('http://')}"
+        configuration = str(self.folder / "ceph.conf")
+        words = ["radosgw", "-c", configuration, "-f", "-n", "client.admin", "--rgw-frontends", frontend]
+        self.process = _start(self.folder, words)
+        _wait_for(self.endpoint, self.process, deadline or time.monotonic() + START_SECONDS)
+
+    def kill(self) -> None:
+        """End the gateway at once."""
+        if self.process is not None:
+            _end(self.process)
+            self.process = None
+
+    def freeze(self) -> None:
+        """Let the gateway hold still, with its connections open."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen gateway go on."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
 
 
 def missing_programs() -> str:
@@ -96,8 +128,8 @@ def run_rgw(folder: Path) -> Iterator[RGW]:
         def run(*words: str) -> None:
             _run(folder, [words[0], "-c", str(configuration), *words[1:]], deadline)
 
-        def start(*words: str) -> subprocess.Popen[bytes]:
-            return daemons.enter_context(_child(folder, [words[0], "-c", str(configuration), "-f", *words[1:]]))
+        def start(*words: str) -> None:
+            daemons.callback(_end, _start(folder, [words[0], "-c", str(configuration), "-f", *words[1:]]))
 
         _run(folder, ["monmaptool", "--create", "--addv", "a", monitor, "--fsid", fsid, "monmap"], deadline)
         for data in ("mon.a", "osd.0"):
@@ -115,11 +147,10 @@ def run_rgw(folder: Path) -> Iterator[RGW]:
             "radosgw-admin", "user", "create", "--uid=portal", "--display-name=portal", "--max-buckets=100000",
             f"--access-key={access_key}", f"--secret-key={secret_key}",
         )  # fmt: skip
-        endpoint = f"http://127.0.0.1:{gateway_port}"
-        frontend = f"beast endpoint=127.0.0.1:{gateway_port}"
-        gateway = start("radosgw", "-n", "client.admin", "--rgw-frontends", frontend)
-        _wait_for(endpoint, gateway, deadline)
-        yield RGW(endpoint, access_key, secret_key)
+        gateway = RGW(f"http://127.0.0.1:{gateway_port}", access_key, secret_key, folder)
+        daemons.callback(gateway.kill)
+        gateway.start(deadline)
+        yield gateway
 
 
 def _free_ports(count: int) -> list[int]:
@@ -131,20 +162,21 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _run(folder: Path, words: list[str], deadline: float) -> None:
-    with _child(folder, words) as child:
-        try:
-            status = child.wait(max(0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            raise RGWError(f"{words[0]} did not end in time") from None
+    child = _start(folder, words)
+    try:
+        status = child.wait(max(0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise RGWError(f"{words[0]} did not end in time") from None
+    finally:
+        _end(child)
     if status:
         raise RGWError(f"{' '.join(words)} ended with {status}:\n{(folder / 'output').read_text()[-2000:]}")
 
 
-@contextmanager
-def _child(folder: Path, words: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+def _start(folder: Path, words: list[str]) -> "subprocess.Popen[bytes]":
     libc = ctypes.CDLL(None)
     with open(folder / "output", "ab") as output:
-        child = subprocess.Popen(
+        return subprocess.Popen(
             words,
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -152,14 +184,14 @@ def _child(folder: Path, words: list[str]) -> Iterator[subprocess.Popen[bytes]]:
             stderr=subprocess.STDOUT,
             preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
         )
-    try:
-        yield child
-    finally:
-        child.kill()
-        child.wait()
 
 
-def _wait_for(endpoint: str, gateway: subprocess.Popen[bytes], deadline: float) -> None:
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    child.kill()
+    child.wait()
+
+
+def _wait_for(endpoint: str, gateway: "subprocess.Popen[bytes]", deadline: float) -> None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while time.monotonic() < deadline:
         if gateway.poll() is not None:

@@ -3,6 +3,8 @@
 Rows of before stay as they are: their content is read, and its digests noted, in the next cycle.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -65,7 +67,7 @@ def replace_checks(states: str, content: str) -> None:
     op.create_check_constraint("confirmed", "files", content)
 
 
-def make_columns() -> list[sa.Column]:
+def make_columns() -> list[sa.Column[Any]]:
     """Return the columns that files have more than before."""
     return [
         sa.Column("announced_size", sa.BigInteger(), nullable=True),

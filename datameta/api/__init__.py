@@ -36,6 +36,7 @@ VIEW_MODULES = (
     "submissions",
     "totp",
     "transfers",
+    "uploads",
     "users",
 )
 

@@ -29,6 +29,7 @@ from datameta.errors import (
     UnavailableError,
     ValidationError,
 )
+from datameta.headers import SECURITY_HEADERS
 
 log = logging.getLogger("datameta.api")
 
@@ -73,13 +74,6 @@ STATUS: dict[type[DataMetaError], int] = {
     UnavailableError: 503,
 }
 MAX_PROBLEMS = 100_000
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 
 
 def includeme(config: Configurator) -> None:
@@ -106,7 +100,7 @@ def guard_factory(handler: Any, registry: Any) -> Any:
             response = view_exception(error, request)
         if is_head:
             request.method = "HEAD"
-        for name, value in HEADERS.items():
+        for name, value in SECURITY_HEADERS.items():
             response.headers.setdefault(name, value)
         # Log, audit and client know the request by the same id.
         response.headers["X-Request-Id"] = request.origin.request_id

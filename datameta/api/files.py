@@ -22,6 +22,7 @@ def create_file(request: Request) -> Any:
         settings=request.portal_settings,
         name=body["name"],
         checksum=body["checksum"],
+        size=request.openapi_validated.parameters.header.get("DataMeta-File-Size"),
     )
     return serialize.show_upload(request.actor, upload)
 
@@ -65,6 +66,7 @@ def update_file(request: Request) -> Any:
         name=body.get("name"),
         checksum=body.get("checksum"),
         content_uploaded=body.get("contentUploaded", False),
+        wait_seconds=request.portal_settings.verification_wait_seconds,
     )
     return serialize.show_file(file, to_identifier(request.actor))
 

@@ -1,6 +1,7 @@
 """How things look on the wire: plain functions to plain dicts, with every key written out."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from datameta.authz import Actor, may_view_service, may_view_user_roles
@@ -10,11 +11,23 @@ from datameta.logic import records
 from datameta.logic.appsettings import SettingView
 from datameta.logic.files import Download, Upload
 from datameta.logic.metadatasets import MetaDataSetRow
+from datameta.logic.parts import count_parts
 from datameta.logic.registrations import RegistrationView
 from datameta.logic.services import ServiceView
 from datameta.logic.submissions import Submitted
+from datameta.logic.uploads import PartUpload
 from datameta.logic.users import UserView
 from datameta.models import ApiKey, AuditEvent, File, FileState, Group, MetaDatum, User
+from datameta.storage import Part
+
+SESSION_STATES = {
+    FileState.ANNOUNCED: "open",
+    FileState.CONFIRMING: "completing",
+    FileState.VERIFYING: "verifying",
+    FileState.FAILED: "failed",
+    FileState.CONFIRMED: "verified",
+}
+"""What the state of a file is called for its upload in parts."""
 
 
 def make_identifier(uuid: Any, site_id: str | None = None) -> dict[str, str]:
@@ -166,6 +179,47 @@ def show_upload(actor: Actor, upload: Upload) -> dict[str, Any]:
         "requestHeaders": upload.headers,
         "userId": to_identifier(actor),
         "expires": to_wire(upload.expires_at),
+    }
+
+
+def show_upload_session(file: File) -> dict[str, Any]:
+    """UploadSession."""
+    return {
+        "fileId": to_identifier(file),
+        "state": SESSION_STATES[file.state],
+        "size": file.announced_size,
+        "partSize": file.part_size,
+        "partCount": count_parts(file),
+        "verifiedBytes": file.verified_bytes,
+        "checksum": file.checksum,
+        "expires": to_wire(file.upload_expires_at),
+    }
+
+
+def show_upload_part(part: Part) -> dict[str, Any]:
+    """UploadPart."""
+    return {"number": part.number, "size": part.size, "md5": part.md5}
+
+
+def show_part_urls(uploads: Sequence[PartUpload], expires_at: datetime) -> dict[str, Any]:
+    """PartUrls."""
+    return {
+        "expires": to_wire(expires_at),
+        "parts": [
+            {"number": upload.number, "url": upload.request.url, "requestHeaders": upload.request.headers}
+            for upload in uploads
+        ],
+    }
+
+
+def show_submitted_file(file: File) -> dict[str, Any]:
+    """SubmittedFile."""
+    return {
+        "id": to_identifier(file),
+        "name": file.name,
+        "checksum": file.checksum,
+        "filesize": file.size,
+        "sha256": file.sha256,
     }
 
 

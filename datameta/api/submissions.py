@@ -59,6 +59,20 @@ def get_submission(request: Request) -> Any:
     return serialize.show_submission_detail(submitted, to_identifier(group), to_identifier(user))
 
 
+@operation("listSubmissionFiles")
+def list_submission_files(request: Request) -> Any:
+    parameters = request.openapi_validated.parameters.query
+    rows, cursor = submissions.list_files(
+        request.db,
+        request.actor,
+        submission_id=request.matchdict["id"],
+        limit=parameters.get("limit", PAGE_LIMIT),
+        cursor=parameters.get("cursor"),
+    )
+    link_next_page(request, cursor)
+    return [serialize.show_submitted_file(file) for file in rows]
+
+
 def _read_request(request: Request) -> dict[str, Any]:
     body = request.openapi_validated.body
     return {"metadataset_ids": body["metadatasetIds"], "file_ids": body["fileIds"]}

@@ -10,8 +10,9 @@ from pyramid.response import Response
 
 from datameta.api import no_content, operation
 from datameta.api.errors import RangeError, UnsupportedTypeError
-from datameta.errors import Problem, ValidationError
-from datameta.logic import files
+from datameta.errors import NotFoundError, Problem, ValidationError
+from datameta.logic import files, uploads
+from datameta.logic.file_names import make_disposition
 
 CHUNK = 1 << 20
 
@@ -31,6 +32,19 @@ def upload_file_form(request: Request) -> Any:
     return _receive(request, _read_form_file(request.environ["wsgi.input"], options["boundary"]))
 
 
+@operation("uploadPart", validated=False)
+def upload_part(request: Request) -> Any:
+    uploads.receive_part(
+        request.database.sessions,
+        storage=request.storage,
+        file_id=request.matchdict["id"],
+        number=_parse_number(request.matchdict["number"]),
+        token=request.headers.get("Access-Token", ""),
+        chunks=_read_chunks(request.environ["wsgi.input"], request.content_length),
+    )
+    return no_content(request)
+
+
 @operation("downloadFile", validated=False)
 def download_file(request: Request) -> Any:
     file = files.find_download(request.db, token=request.matchdict["token"])
@@ -41,7 +55,7 @@ def download_file(request: Request) -> Any:
     response = Response(app_iter=chunks, content_type="application/octet-stream", charset=None)
     response.content_length = stop - start
     response.headers["Accept-Ranges"] = "bytes"
-    response.headers["Content-Disposition"] = files.make_disposition(file.name)
+    response.headers["Content-Disposition"] = make_disposition(file.name)
     if span is not None:
         response.status_int = 206
         response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{file.size}"
@@ -58,6 +72,16 @@ def _receive(request: Request, chunks: Iterator[bytes]) -> Response:
         chunks=chunks,
     )
     return no_content(request)
+
+
+def _parse_number(text: str) -> int:
+    """Return the number of a part.
+
+    Raises ``NotFoundError`` for what is none.
+    """
+    if not re.fullmatch("[0-9]{1,5}", text):
+        raise NotFoundError("There is no part with this number.")
+    return int(text)
 
 
 def _read_chunks(body: BinaryIO, length: int | None) -> Iterator[bytes]:

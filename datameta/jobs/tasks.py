@@ -9,19 +9,22 @@ from typing import Any
 from procrastinate import BaseRetryStrategy, JobContext, RetryDecision
 from procrastinate.jobs import Job, Status
 from sqlalchemy import delete, func
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import InstrumentedAttribute
 
-from datameta.database import SEAL_LOCK, SWEEP_LOCK, Database
+from datameta.database import CHECK_LOCK, SEAL_LOCK, SWEEP_LOCK, Database
 from datameta.jobs.delivery import deliver, is_final
+from datameta.logic import verification
 from datameta.logic.appsettings import get_setting
 from datameta.logic.audit import SEAL_BATCH, seal_events
+from datameta.logic.file_rows import store_errors
 from datameta.logic.mail import MailError, open_order, write_mail
 from datameta.logic.registrations import remove_old_registrations
 from datameta.logic.sweep import sweep as run_sweep
 from datameta.logic.throttle import delete_empty_buckets
 from datameta.models import IdempotentAnswer, LoginSession, PasswordToken
 from datameta.settings import Settings
-from datameta.storage import Storage
+from datameta.storage import Storage, StorageUnavailableError
 from datameta.vault import Vault
 
 log = logging.getLogger(__name__)
@@ -31,6 +34,7 @@ LONGEST_WAIT = 2 * 3600
 MAIL_ATTEMPTS = 20
 """The waits double from half a minute to two hours; twenty attempts take 24 hours."""
 KEPT_FAILED_HOURS = 30 * 24
+CHECK_SECONDS = 3000
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,31 @@ def send_mail(site: Site, context: JobContext, *, sealed: str) -> None:
         message = write_mail(db, order)
     deliver(site.settings, message, order.id)
     log.info("sent the mail of job %s", context.job.id)
+
+
+class StoreRetry(BaseRetryStrategy):
+    """Try again, ever more seldom, for as long as the store or the database does not answer."""
+
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        """Return when to try again, or None: what else fails, fails for good, and the sweeper brings it again."""
+        if not isinstance(exception, StorageUnavailableError | OperationalError | InterfaceError):
+            return None
+        wait = min(FIRST_WAIT * 2**job.attempts, LONGEST_WAIT)
+        log.warning("job %s (%s) waits for the store: %s", job.id, job.task_name, exception)
+        return RetryDecision(retry_in={"seconds": wait})
+
+
+def verify_file(site: Site, context: JobContext, *, file_id: int) -> None:
+    """Verify the content of a file."""
+    verification.verify_file(site.database.sessions, site.storage, file_id=file_id)
+
+
+def check_contents(site: Site, context: JobContext, timestamp: int) -> None:
+    """Read confirmed content again, as much as is due and takes less than an hour."""
+    with site.database.locked(CHECK_LOCK) as is_ours:
+        if is_ours:
+            with store_errors():
+                verification.check_due_contents(site.database.sessions, site.storage, seconds=CHECK_SECONDS)
 
 
 def sweep(site: Site, context: JobContext, timestamp: int) -> None:
@@ -113,6 +142,7 @@ async def tend_jobs(site: Site, context: JobContext, timestamp: int) -> None:
 
 PERIODIC: dict[str, tuple[str, Callable[..., Any]]] = {
     "sweep": ("*/10 * * * *", sweep),
+    "check_contents": ("23 * * * *", check_contents),
     "seal_audit": ("* * * * *", seal_audit),
     "tend_jobs": ("* * * * *", tend_jobs),
     "tidy": ("7 * * * *", tidy),

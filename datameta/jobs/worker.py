@@ -14,7 +14,8 @@ from procrastinate.exceptions import ProcrastinateException
 from sqlalchemy import make_url
 
 from datameta.jobs import tasks
-from datameta.jobs.tasks import PERIODIC, MailRetry, Site
+from datameta.jobs.tasks import PERIODIC, MailRetry, Site, StoreRetry
+from datameta.logic import verification
 from datameta.logic.mail import TASK as SEND_MAIL
 
 CONCURRENCY = 4
@@ -43,10 +44,12 @@ def do_due_jobs(site: Site) -> None:
 def make_queue(site: Site, *, has_clock: bool) -> procrastinate.App:
     """Return the queue of a site with what its jobs do; with a clock, it stores those that come by it."""
     url = make_url(site.database.url).set(drivername="postgresql").render_as_string(hide_password=False)
-    # One connection listens for new jobs.
-    queue = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=url, min_size=1, max_size=4))
+    # Two connections listen for new jobs.
+    queue = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=url, min_size=1, max_size=6))
     add_task = queue.task(name=SEND_MAIL, retry=MailRetry(), pass_context=True)
     add_task(partial(tasks.send_mail, site))
+    add_verification = queue.task(name=verification.TASK, retry=StoreRetry(), pass_context=True)
+    add_verification(partial(tasks.verify_file, site))
     for name, (cron, function) in PERIODIC.items():
         # The lock keeps jobs that nobody does from piling up.
         task = queue.task(name=name, queueing_lock=name, pass_context=True)(partial(function, site))
@@ -58,7 +61,7 @@ def make_queue(site: Site, *, has_clock: bool) -> procrastinate.App:
 async def _run(site: Site, announce: Callable[[Stop], None]) -> None:
     async with make_queue(site, has_clock=True).open_async() as queue:
         loop = asyncio.get_running_loop()
-        work = loop.create_task(_work(queue, wait=True))
+        work = loop.create_task(_work(site, queue, wait=True))
         announce(lambda: _stop(loop, work))
         try:
             await work
@@ -71,17 +74,24 @@ async def _run(site: Site, announce: Callable[[Stop], None]) -> None:
 
 async def _run_once(site: Site) -> None:
     async with make_queue(site, has_clock=False).open_async() as queue:
-        await _work(queue, wait=False)
+        await _work(site, queue, wait=False)
 
 
-async def _work(queue: procrastinate.App, *, wait: bool) -> None:
-    await queue.run_worker_async(
-        wait=wait,
-        concurrency=CONCURRENCY,
-        # A job that is done is of no further use, and may hold somebody's address.
-        delete_jobs="successful",
-        install_signal_handlers=False,
-    )
+async def _work(site: Site, queue: procrastinate.App, *, wait: bool) -> None:
+    """Work through two queues side by side: mails do not wait for the verification of large files."""
+    queues = {"default": CONCURRENCY, verification.QUEUE: site.settings.verification_jobs}
+    workers = [
+        queue.run_worker_async(
+            queues=[name],
+            wait=wait,
+            concurrency=concurrency,
+            # A job that is done is of no further use, and may hold somebody's address.
+            delete_jobs="successful",
+            install_signal_handlers=False,
+        )
+        for name, concurrency in queues.items()
+    ]
+    await asyncio.gather(*workers)
 
 
 def _stop(loop: asyncio.AbstractEventLoop, work: asyncio.Task[None]) -> None:

@@ -167,6 +167,8 @@ CATALOGUE: Mapping[str, Setting] = {
         _integer("password_token_minutes", 30, 10, 1440, "Minutes a link to reset a password lives."),
         _integer("welcome_token_hours", 72, 1, 720, "Hours the link in a welcome mail lives."),
         _integer("api_key_max_live", 50, 1, 1000, "Most API keys a user may have at once."),
+        _integer("quota_user_bytes", 0, 0, 10**18, "Most bytes a user's files may have in all; 0: no limit."),
+        _integer("quota_group_bytes", 0, 0, 10**18, "Most bytes the files of a group's users may have; 0: no limit."),
         _integer("registration_open", 1, 0, 1, "1: strangers may ask for an account."),
         _integer("registration_days", 30, 1, 365, "Days after which a request for an account lapses."),
         _text("user_agreement", "", "What one accepts who asks for an account; empty: nothing.", _accept),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, LargeBinary, Row, bindparam, func, select
+from sqlalchemy import ARRAY, BigInteger, LargeBinary, Row, Select, bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -79,11 +79,8 @@ def find_taken(db: Session, wanted: Sequence[Claim]) -> list[Claim]:
     return [claim for claim in wanted if claim.key in taken]
 
 
-def list_submitted_values(db: Session, metadatum: MetaDatum) -> list[tuple[Row[Any], str]]:
-    """Return every submitted set (id, uuid, site_id) that holds a claimable value of this field, and the value.
-
-    The value is as today's definition stores it, as it is in a new submission.
-    """
+def select_submitted_values(metadatum: MetaDatum) -> Select[*tuple[Any, ...]]:
+    """Return the query for every submitted set (id, uuid, site_id) that holds a value of this field, and the value."""
     source = ServiceExecution.record if metadatum.service_id else MetaDataSet.record
     value = source[str(metadatum.id)].astext.label("value")
     query = select(MetaDataSet.id, MetaDataSet.uuid, MetaDataSet.site_id, value).where(
@@ -94,7 +91,15 @@ def list_submitted_values(db: Session, metadatum: MetaDatum) -> list[tuple[Row[A
         query = query.join(ServiceExecution, ServiceExecution.metadataset_id == MetaDataSet.id).where(
             ServiceExecution.service_id == metadatum.service_id
         )
-    rows = db.execute(query.order_by(MetaDataSet.id))
+    return query
+
+
+def list_submitted_values(db: Session, metadatum: MetaDatum) -> list[tuple[Row[Any], str]]:
+    """Return every submitted set (id, uuid, site_id) that holds a claimable value of this field, and the value.
+
+    The value is as today's definition stores it, as it is in a new submission.
+    """
+    rows = db.execute(select_submitted_values(metadatum).order_by(MetaDataSet.id))
     return [(row, restore_value(metadatum, row.value)) for row in rows if is_claimable(row.value)]
 
 

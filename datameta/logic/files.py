@@ -8,19 +8,16 @@ row are harmless and swept; a confirmed row without its bytes never comes about.
 
 import hmac
 import logging
-import re
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from urllib.parse import quote
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session, joinedload, sessionmaker
 
 from datameta.authz import Actor, may_change_file, may_view_file
 from datameta.clock import to_wire, utc_now
+from datameta.crash import crash_point
 from datameta.credentials import hash_token, make_token
 from datameta.errors import (
     ConflictError,
@@ -29,31 +26,37 @@ from datameta.errors import (
     NotFoundError,
     Problem,
     ResourceNotModifiableError,
-    TooLargeError,
     UnavailableError,
     ValidationError,
 )
 from datameta.identifiers import any_of, find_by_id, insert_with_site_ids, matches_ids, to_identifier
 from datameta.logic import audit
+from datameta.logic.confirmation import await_verification, finish_confirmation
+from datameta.logic.file_names import check_checksum, check_name, make_disposition
+from datameta.logic.file_rows import (
+    EXISTING,
+    Announced,
+    busy,
+    checksum_mismatch,
+    confirm,
+    describe,
+    is_bound,
+    limit_bytes,
+    lock_changeable,
+    set_state,
+    store_errors,
+    try_store,
+)
 from datameta.logic.metadatasets import refuse_unknown
+from datameta.logic.quotas import check_quotas
 from datameta.models import DownloadToken, File, FileState
 from datameta.paging import make_cursor, parse_cursor
 from datameta.settings import Settings
-from datameta.storage import (
-    ChecksumMismatchError,
-    NoDataError,
-    Storage,
-    StorageUnavailableError,
-    UploadGoneError,
-)
+from datameta.storage import Storage, StorageUnavailableError, UploadGoneError
 
 log = logging.getLogger(__name__)
 
-MAX_NAME_LENGTH = 255
-MAX_NAME_BYTES = 1000
-EXISTING = (FileState.ANNOUNCED, FileState.CONFIRMING, FileState.CONFIRMED)
-OPEN = (FileState.ANNOUNCED, FileState.CONFIRMING)
-_BIDI_OVERRIDES = re.compile("[\u202a-\u202e\u2066-\u2069]")
+IN_PARTS = "This file is sent in parts. Delete its upload session first to send it in one piece."
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,12 @@ def announce_file(
     settings: Settings,
     name: str,
     checksum: str,
+    size: int | None = None,
 ) -> Upload:
     """Announce a file and open its upload; it exists from the commit of ``db`` on, and is swept without.
 
-    Raises ``ValidationError`` for a name or checksum that is none, ``UnavailableError``.
+    ``size`` is in bytes, if it is known yet. Raises ``ValidationError`` for a name or checksum that is none,
+    ``TooLargeError`` where there is no room for it, ``UnavailableError``.
     """
     problems = [*check_name(name), *check_checksum(checksum)]
     if problems:
@@ -100,16 +105,20 @@ def announce_file(
         "state": FileState.NEW,
         "upload_token_hash": token_hash,
         "upload_expires_at": expires_at,
+        "announced_size": size,
     }
     with sessions.begin() as before:
+        check_quotas(before, actor, size=size)
         [file] = insert_with_site_ids(before, File, settings.id_files, [row])
+    crash_point("announce.after_row")
     try:
         with store_errors():
             file.upload = storage.begin_upload(file.upload_key, file.checksum)
+        crash_point("announce.after_create")
         upload = _make_upload(file, token, storage, settings)
     except UnavailableError:
         if file.upload is not None:
-            _try_store(storage.abort, file.upload_key, file.upload)
+            try_store(storage.abort, file.upload_key, file.upload)
         with sessions.begin() as after:
             after.execute(delete(File).where(File.id == file.id))
         raise
@@ -129,11 +138,13 @@ def renew_upload(
     """Give the owner a fresh address for an upload that is still open; former tokens of the portal end.
 
     Raises ``NotFoundError``, ``ForbiddenError``, ``ResourceNotModifiableError`` once it is confirmed,
-    ``GoneError`` when its time is over.
+    ``ConflictError`` while it is sent in parts, ``GoneError`` when its time is over.
     """
     token, token_hash, expires_at = _make_upload_token(settings)
     with sessions.begin() as db:
-        file = _lock_changeable(db, actor, file_id)
+        file = lock_changeable(db, actor, file_id)
+        if file.part_size is not None:
+            raise ConflictError(IN_PARTS, code="session_open")
         if file.upload_expires_at <= db.scalars(select(func.now())).one():
             raise GoneError("The time to upload this file is over; announce it again.")
         before, after = ({"until": to_wire(instant)} for instant in (file.upload_expires_at, expires_at))
@@ -161,12 +172,12 @@ def receive_upload(
         file = _find_receivable(db, file_id, token)
     try:
         with store_errors():
-            storage.write(file.upload_key, file.upload or "", _limit_bytes(chunks, settings.upload_max_bytes))
+            storage.write(file.upload_key, file.upload or "", limit_bytes(chunks, _most_bytes(file, settings)))
     except UploadGoneError:
         with sessions() as db:
             file = _find_receivable(db, file_id, token)
-        if file.state == FileState.CONFIRMING:
-            raise _confirmation_runs() from None
+        if file.state != FileState.ANNOUNCED:
+            raise busy(file) from None
         raise NotFoundError("This upload is no longer open; announce the file again.", code="upload_expired") from None
     log.info("file %s received", file.uuid)
 
@@ -211,96 +222,45 @@ def update_file(
     name: str | None = None,
     checksum: str | None = None,
     content_uploaded: bool = False,
+    wait_seconds: float | None = None,
 ) -> File:
     """Change what was announced, and with ``content_uploaded`` confirm the file; all of it or nothing.
 
-    Raises ``NotFoundError``, ``ForbiddenError``, ``ResourceNotModifiableError`` once it is confirmed,
-    ``ValidationError`` (also: nothing was sent), ``ConflictError`` (what was sent differs), ``UnavailableError``.
+    Where the content has to be verified first, wait for that so long; with None the file may still be
+    ``verifying``. Raises ``NotFoundError``, ``ForbiddenError``, ``ResourceNotModifiableError`` once it is
+    confirmed, ``ValidationError`` (also: nothing was sent), ``ConflictError`` (what was sent differs, parts are
+    missing, or the verification goes on), ``UnavailableError``.
     """
     problems = [
         *(check_name(name) if name is not None else ()),
         *(check_checksum(checksum) if checksum is not None else ()),
     ]
     with sessions.begin() as db:
-        file = _lock_changeable(db, actor, file_id)
+        file = lock_changeable(db, actor, file_id)
         if problems:
             raise ValidationError(problems)
-        before = _Announced(file.name, file.checksum)
-        after = _Announced(name or file.name, checksum.lower() if checksum else file.checksum)
-        if after != before and file.state == FileState.CONFIRMING:
-            raise _confirmation_runs()
-        is_other_kind = len(after.checksum) != len(before.checksum)
+        before = Announced(file.name, file.checksum)
+        after = Announced(name or file.name, checksum.lower() if checksum else file.checksum)
+        if after != before and file.state in (FileState.CONFIRMING, FileState.VERIFYING):
+            raise busy(file)
+        is_other_kind = file.part_size is None and len(after.checksum) != len(before.checksum)
         if is_other_kind and content_uploaded:
             message = "A checksum of the other kind begins the upload anew. Change it first, then send the bytes."
             raise ValidationError(Problem(message, "no_data", "checksum", to_identifier(file)))
         if not is_other_kind:
             file.name, file.checksum = after.name, after.checksum
         if content_uploaded:
-            _set_state(file, FileState.CONFIRMING)
+            _begin_confirmation(db, actor, file, before)
         elif after != before and not is_other_kind:
             audit.record_event(db, "file.changed", actor=actor, entity=file, before=asdict(before), after=asdict(after))
     if is_other_kind:
         return _reopen_upload(sessions, actor, storage, file, after)
-    if content_uploaded:
-        return finish_confirmation(sessions, storage, file, actor=actor, before=before)
+    if content_uploaded and file.state == FileState.CONFIRMING:
+        crash_point("confirm.after_intent")
+        file = finish_confirmation(sessions, storage, file, actor=actor, before=before)
+    if content_uploaded and file.state == FileState.VERIFYING and wait_seconds is not None:
+        return await_verification(sessions, file, seconds=wait_seconds)
     return file
-
-
-def finish_confirmation(
-    sessions: sessionmaker[Session],
-    storage: Storage,
-    file: File,
-    *,
-    actor: Actor | None = None,
-    before: "_Announced | None" = None,
-) -> File:
-    """Bring a file in state ``confirming`` to its end: ``confirmed``, or back to ``announced``.
-
-    May run any number of times, at once or after a crash. ``actor`` is who wants it (None: the
-    sweeper), ``before`` what the file returns to if the confirmation fails. Raises as ``update_file``.
-    """
-    try:
-        with store_errors():
-            stored = storage.complete(file.upload_key, file.upload or "", file.checksum)
-    except NoDataError:
-        _return_to_announced(sessions, file, actor, before, "no_data")
-        message = "No data was uploaded yet for this file."
-        raise ValidationError(Problem(message, "no_data", "contentUploaded", to_identifier(file))) from None
-    except ChecksumMismatchError:
-        _return_to_announced(sessions, file, actor, before, "checksum_mismatch")
-        message = "The checksum of the uploaded data is not the announced one. Upload the file again, or correct it."
-        raise ConflictError(Problem(message, "checksum_mismatch", "checksum", to_identifier(file))) from None
-    except UploadGoneError:
-        _return_to_announced(sessions, file, actor, before, "upload_expired")
-        message = "The store has ended this upload. Delete the file and announce it again."
-        raise ConflictError(Problem(message, "upload_expired", entity=to_identifier(file))) from None
-    with sessions.begin() as db:
-        current = db.scalars(select(File).where(File.id == file.id).with_for_update()).one_or_none()
-        if current is not None and current.state in OPEN:
-            current.name, current.checksum = file.name, file.checksum
-            current.storage_key = stored.key
-            current.size = stored.size
-            current.confirmed_at = func.now()
-            _set_state(current, FileState.CONFIRMED)
-            db.flush()
-            db.refresh(current)
-            audit.record_event(
-                db,
-                "file.confirmed",
-                actor=actor,
-                entity=current,
-                before=None if before is None else asdict(before),
-                after={**describe(current), "size": stored.size, "storage_key": stored.key},
-            )
-            log.info("file %s confirmed, %d bytes at %s", current.uuid, stored.size, stored.key)
-    if current is None or current.state == FileState.DELETING:
-        # It was deleted meanwhile; whatever a crash leaves here the sweeper removes.
-        _try_store(storage.delete, stored.key)
-        raise NotFoundError
-    if current.storage_key != stored.key:
-        _try_store(storage.delete, stored.key)
-    _try_store(storage.abort, file.upload_key, file.upload or "")
-    return current
 
 
 def delete_files(sessions: sessionmaker[Session], actor: Actor, *, storage: Storage, file_ids: Sequence[str]) -> None:
@@ -333,6 +293,7 @@ def delete_files(sessions: sessionmaker[Session], actor: Actor, *, storage: Stor
             )
             changes = [(file, {**describe(file), "state": str(file.state)}, None) for file in found]
             audit.record_events(db, "file.deleted", actor=actor, changes=changes)
+    crash_point("delete.after_intent")
     for file in found:
         finish_deletion(sessions, storage, file)
 
@@ -347,6 +308,7 @@ def finish_deletion(sessions: sessionmaker[Session], storage: Storage, file: Fil
     except StorageUnavailableError:
         log.warning("the bytes of deleted file %s remain until the next sweep", file.uuid)
         return False
+    crash_point("delete.after_bytes")
     with sessions.begin() as db:
         db.execute(delete(File).where(File.id == file.id, File.state == FileState.DELETING))
     log.info("file %s deleted", file.uuid)
@@ -361,7 +323,7 @@ def make_download(
     Raises ``NotFoundError``, ``ForbiddenError``, ``ValidationError`` before the confirmation.
     """
     file = get_file(db, actor, file_id=file_id)
-    if file.storage_key is None:
+    if file.state != FileState.CONFIRMED or file.storage_key is None:
         raise ValidationError(Problem("The file is not confirmed yet.", "not_confirmed", entity=to_identifier(file)))
     expires_at = utc_now() + timedelta(minutes=minutes)
     audit.record_event(db, "file.url_issued", actor=actor, entity=file, after={"until": to_wire(expires_at)})
@@ -370,7 +332,7 @@ def make_download(
             presigned = storage.presign_download(
                 file.storage_key, disposition=make_disposition(file.name), seconds=minutes * 60
             )
-        return Download(file, presigned.url, expires_at)
+        return Download(file, presigned.url, presigned.expires_at)
     token = make_token()
     db.add(DownloadToken(token_hash=hash_token(token), file_id=file.id, expires_at=expires_at))
     return Download(file, f"{settings.base_url}/api/v1/download/{token}", expires_at)
@@ -407,85 +369,20 @@ def find_download(db: Session, *, token: str) -> File:
     return file
 
 
-def describe(file: File) -> dict[str, str]:
-    """Return what the audit says of a file."""
-    return {"name": file.name, "checksum": file.checksum}
+def _begin_confirmation(db: Session, actor: Actor, file: File, before: Announced) -> None:
+    """Say in a locked row that it is being confirmed, unless its content is read already.
 
-
-def is_bound(file: File) -> bool:
-    """Say whether the file is part of a submission or of a service's answer."""
-    return file.submission_id is not None or file.service_execution_id is not None
-
-
-def check_name(name: str) -> list[Problem]:
-    """Return what is wrong with a file name; it is data, and never part of a path here."""
-
-    def refuse(message: str) -> list[Problem]:
-        return [Problem(message, "invalid_name", field="name")]
-
-    if not 1 <= len(name) <= MAX_NAME_LENGTH:
-        return refuse(f"A file name has 1 to {MAX_NAME_LENGTH} characters.")
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name) or _BIDI_OVERRIDES.search(name):
-        return refuse("A file name has no control characters.")
-    if len(name.encode()) > MAX_NAME_BYTES:
-        return refuse(f"A file name has at most {MAX_NAME_BYTES:,} bytes in UTF-8.")
-    if "/" in name or "\\" in name or name in (".", ".."):
-        return refuse("A file name is no path: leave out folders.")
-    if name != name.strip():
-        return refuse("A file name does not begin or end with a space.")
-    return []
-
-
-def check_checksum(checksum: str) -> list[Problem]:
-    """Return what is wrong with a checksum."""
-    if re.fullmatch(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{64}", checksum):
-        return []
-    message = "The checksum is the MD5 (32 hexadecimal digits) or the SHA-256 (64) of the file's content."
-    return [Problem(message, "invalid_checksum", field="checksum")]
-
-
-def make_disposition(name: str) -> str:
-    """Return the Content-Disposition that saves a file under ``name`` (RFC 6266, RFC 8187)."""
-    plain = re.sub(r"[^ !#-$&-\[\]-~]", "_", name)
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
-
-
-@contextmanager
-def store_errors() -> Iterator[None]:
-    """Turn a store that does not answer into ``UnavailableError``."""
-    try:
-        yield
-    except StorageUnavailableError as error:
-        log.warning("the store does not answer: %s", error)
-        raise UnavailableError from None
-
-
-@dataclass(frozen=True)
-class _Announced:
-    """What the owner may still change of a file."""
-
-    name: str
-    checksum: str
-
-
-def _lock_changeable(db: Session, actor: Actor, file_id: str) -> File:
-    file = find_by_id(db, File, file_id, lock=True)
-    if file.state not in EXISTING:
-        raise NotFoundError
-    if not may_change_file(actor, file):
-        raise ForbiddenError
-    if file.state == FileState.CONFIRMED:
-        raise _not_modifiable(file)
-    return file
-
-
-def _not_modifiable(file: File) -> ResourceNotModifiableError:
-    message = "The file is part of a submission." if is_bound(file) else "The file is confirmed already."
-    return ResourceNotModifiableError(Problem(message, "not_modifiable", entity=to_identifier(file)))
-
-
-def _confirmation_runs() -> ConflictError:
-    return ConflictError("The file is being confirmed at this moment; try again.", code="confirmation_running")
+    Raises ``ConflictError`` for content that was read and is not what is announced now.
+    """
+    if file.state == FileState.VERIFYING:
+        return
+    if file.state != FileState.FAILED:
+        set_state(file, FileState.CONFIRMING)
+    elif file.checksum in (file.md5, file.sha256):
+        file.problem, file.checked_at = None, func.now()
+        confirm(db, file, actor, before)
+    else:
+        raise checksum_mismatch(file)
 
 
 def _find_receivable(db: Session, file_id: str, token: str) -> File:
@@ -502,6 +399,12 @@ def _find_receivable(db: Session, file_id: str, token: str) -> File:
     return file
 
 
+def _most_bytes(file: File, settings: Settings) -> int:
+    """Return how many bytes the single upload of a file takes."""
+    most = settings.upload_max_bytes
+    return most if file.announced_size is None else min(most, file.announced_size)
+
+
 def _make_upload_token(settings: Settings) -> tuple[str, bytes, datetime]:
     token = make_token()
     return token, hash_token(token), utc_now() + timedelta(hours=settings.upload_hours)
@@ -511,72 +414,32 @@ def _make_upload(file: File, token: str, storage: Storage, settings: Settings) -
     if storage.is_direct:
         with store_errors():
             presigned = storage.presign_upload(
-                file.upload_key, file.upload or "", file.checksum, seconds=settings.upload_hours * 3600
+                file.upload_key,
+                file.upload or "",
+                file.checksum,
+                seconds=settings.upload_hours * 3600,
+                size=file.announced_size,
             )
-        return Upload(file, presigned.url, presigned.headers, file.upload_expires_at)
+        return Upload(file, presigned.url, presigned.headers, min(file.upload_expires_at, presigned.expires_at))
     url = f"{settings.base_url}/api/v1/upload/{file.uuid}"
     return Upload(file, url, {"Access-Token": token}, file.upload_expires_at)
 
 
-def _set_state(file: File, state: FileState) -> None:
-    file.state = state
-    file.state_changed_at = func.now()
-
-
 def _reopen_upload(
-    sessions: sessionmaker[Session], actor: Actor, storage: Storage, file: File, after: _Announced
+    sessions: sessionmaker[Session], actor: Actor, storage: Storage, file: File, after: Announced
 ) -> File:
     """Change to a checksum of the other kind, which the store treats differently: with another upload."""
     with store_errors():
         upload = storage.begin_upload(file.upload_key, after.checksum)
     with sessions.begin() as db:
-        current = _lock_changeable(db, actor, str(file.uuid))
-        if current.state == FileState.CONFIRMING:
+        current = lock_changeable(db, actor, str(file.uuid))
+        if current.state != FileState.ANNOUNCED:
             # The upload just begun is not that of the row, and so it is swept.
-            raise _confirmation_runs()
+            raise busy(current)
         former, current.upload = current.upload, upload
         before = describe(current)
         current.name, current.checksum = after.name, after.checksum
         audit.record_event(db, "file.changed", actor=actor, entity=current, before=before, after=asdict(after))
     if former is not None and former != upload:
-        _try_store(storage.abort, file.upload_key, former)
+        try_store(storage.abort, file.upload_key, former)
     return current
-
-
-def _return_to_announced(
-    sessions: sessionmaker[Session], file: File, actor: Actor | None, before: _Announced | None, reason: str
-) -> None:
-    """Undo the first step of a confirmation.
-
-    Raises ``NotFoundError`` or ``ResourceNotModifiableError`` if the file was deleted or confirmed meanwhile.
-    """
-    with sessions.begin() as db:
-        current = db.scalars(select(File).where(File.id == file.id).with_for_update()).one_or_none()
-        if current is None or current.state == FileState.DELETING:
-            raise NotFoundError
-        if current.state == FileState.CONFIRMED:
-            raise _not_modifiable(current)
-        # Another attempt may have undone this one already, and a third begun with other values.
-        if (current.name, current.checksum) == (file.name, file.checksum):
-            _set_state(current, FileState.ANNOUNCED)
-            after = {"checksum": file.checksum, "reason": reason}
-            audit.record_event(db, "file.refused", actor=actor, entity=current, after=after)
-            if before is not None:
-                current.name, current.checksum = before.name, before.checksum
-
-
-def _try_store(action: Callable[..., None], *arguments: str) -> None:
-    """Do what would be nice to have done now; the sweeper does it later otherwise."""
-    try:
-        action(*arguments)
-    except StorageUnavailableError:
-        log.warning("the store did not answer while cleaning up %s; the sweeper will", arguments[0])
-
-
-def _limit_bytes(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
-    total = 0
-    for chunk in chunks:
-        total += len(chunk)
-        if total > limit:
-            raise TooLargeError(f"A file sent this way has at most {limit:,} bytes.")
-        yield chunk

@@ -29,7 +29,7 @@ from datameta.identifiers import (
 from datameta.logic import audit, claims, records
 from datameta.logic.claims import Claim
 from datameta.logic.definitions import list_definitions
-from datameta.logic.files import EXISTING, is_bound
+from datameta.logic.file_rows import EXISTING, is_bound
 from datameta.logic.records import StoredRecord
 from datameta.models import (
     SITE_SCOPE,
@@ -311,6 +311,23 @@ def get_submission(db: Session, actor: Actor, *, submission_id: str) -> tuple[Su
     members = [_members(db, model, is_this)[submission.id] for model in (MetaDataSet, File)]
     group = db.get_one(Group, submission.group_id)
     return Submitted(submission, *members), group, db.get_one(User, submission.user_id)
+
+
+def list_files(
+    db: Session, actor: Actor, *, submission_id: str, limit: int, cursor: str | None
+) -> tuple[Sequence[File], str | None]:
+    """Return up to ``limit`` files of a submission in the order they were announced, and the next cursor.
+
+    Raises ``NotFoundError``, ``ForbiddenError``, ``ValidationError`` for an unknown cursor.
+    """
+    submission = find_by_id(db, Submission, submission_id)
+    if not may_view_group_submissions(actor, submission.group_id):
+        raise ForbiddenError
+    query = select(File).where(File.submission_id == submission.id).order_by(File.id).limit(limit + 1)
+    if cursor is not None:
+        query = query.where(File.id > parse_cursor(cursor, int)[0])
+    rows = db.scalars(query).all()
+    return rows[:limit], make_cursor(rows[limit - 1].id) if len(rows) > limit else None
 
 
 def _find_filter_group(db: Session, group_id: str) -> int:

@@ -10,75 +10,143 @@ what is found                what is done
 new for 10 minutes           removed: the client never got an answer
 confirming for 2 minutes     confirmed again, to either end
 deleting for 2 minutes       bytes and row removed
-announced, expired 1 hour    removed: its upload takes no bytes any more
-upload or object, no row     removed once it is 48 hours old
+announced, expired 1 hour    removed: its upload, single or in parts, takes no more
+verifying, 2 minutes alone   verified again: nobody reads it, and no job waits to
+failed for 7 days            removed
 download address, expired    removed
+===========================  =======================================================
+
+Once a day the store is compared with the rows:
+
+===========================  =======================================================
+upload or object, no row     removed once it is 48 hours old
+confirmed, object missing    ALARM: written down and told, never repaired
+confirmed, of another size   ALARM, too
+missing, and there again     the alarm ends, and the content is read soon
 ===========================  =======================================================
 """
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
-from itertools import islice
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
-from sqlalchemy import and_, delete, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    String,
+    and_,
+    cast,
+    column,
+    delete,
+    exists,
+    func,
+    select,
+    table,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, sessionmaker
 
-from datameta.clock import as_utc, utc_now
+from datameta.clock import utc_now
 from datameta.errors import DataMetaError
-from datameta.identifiers import parse_uuid
-from datameta.logic import audit
-from datameta.logic.files import describe, finish_confirmation, finish_deletion, store_errors
+from datameta.logic import audit, verification
+from datameta.logic.confirmation import finish_confirmation
+from datameta.logic.file_rows import describe, store_errors
+from datameta.logic.files import finish_deletion
+from datameta.logic.inventory import find_damaged, list_found_again, list_orphans, take_inventory
 from datameta.models import DownloadToken, File, FileState
+from datameta.queue import store_job
 from datameta.storage import Storage
 
 log = logging.getLogger(__name__)
 
 BATCH = 500
 ORPHAN_AGE = timedelta(hours=48)
-
-Item = TypeVar("Item")
+JOBS = table("procrastinate_jobs", column("task_name"), column("status"), column("args", JSONB))
 
 
 def sweep(sessions: sessionmaker[Session], storage: Storage) -> Counter[str]:
     """Sweep once; return how many things were done, by kind. The caller holds the sweeper's lock."""
     done: Counter[str] = Counter()
     _mark_abandoned(sessions, done)
-    for file in _list_stuck(sessions, FileState.CONFIRMING):
+    for file in _list_due(sessions, FileState.CONFIRMING):
         _finish(sessions, storage, file, done)
-    for file in _list_stuck(sessions, FileState.DELETING):
+    for file in _list_due(sessions, FileState.DELETING):
         done["files removed" if finish_deletion(sessions, storage, file) else "files left for later"] += 1
+    for file in _list_due(sessions, FileState.VERIFYING):
+        with sessions.begin() as db:
+            store_job(db, verification.TASK, queue_name=verification.QUEUE, file_id=file.id)
+        done["verifications begun again"] += 1
     _remove_download_tokens(sessions, done)
-    with store_errors():
-        _remove_orphaned_uploads(sessions, storage, done)
-        _remove_orphaned_objects(sessions, storage, done)
-    log.info("swept: %s", ", ".join(f"{number} {kind}" for kind, number in (+done).items()) or "nothing to do")
+    _log("swept", done)
     return done
+
+
+def check_store(sessions: sessionmaker[Session], storage: Storage) -> Counter[str]:
+    """Compare the store with the rows once; return how many things were done, by kind.
+
+    May run beside the sweeper, and beside itself. Raises ``UnavailableError``.
+    """
+    done: Counter[str] = Counter()
+    with store_errors(), take_inventory(sessions, storage) as inventory:
+        for damaged in find_damaged(inventory, storage, [FileState.CONFIRMED]):
+            _report(sessions, {row.id: problem for row, problem in damaged}, done)
+        for found in list_found_again(inventory):
+            _end_alarm(sessions, found, done)
+        for orphan in list_orphans(inventory, before=utc_now() - ORPHAN_AGE):
+            if orphan.upload is None:
+                storage.delete(orphan.key)
+            else:
+                storage.abort(orphan.key, orphan.upload)
+            kind = "object" if orphan.upload is None else "upload"
+            log.info("orphaned %s %s removed", kind, orphan.key)
+            done[f"orphaned {kind}s removed"] += 1
+    _log("store checked", done)
+    return done
+
+
+def is_due(state: FileState, *, since: timedelta = timedelta()) -> ColumnElement[bool]:
+    """Return the condition that a file in this state has waited for the sweeper (for longer than ``since``)."""
+
+    def has_been(age: timedelta) -> ColumnElement[bool]:
+        return File.state_changed_at < func.now() - age - since
+
+    has_job = exists().where(
+        JOBS.c.task_name == verification.TASK,
+        cast(JOBS.c.status, String) == "todo",
+        cast(JOBS.c.args["file_id"].astext, BigInteger) == File.id,
+    )
+    touched_at = func.coalesce(File.lease_until, File.state_changed_at)
+    conditions = {
+        FileState.NEW: has_been(timedelta(minutes=10)),
+        FileState.ANNOUNCED: File.upload_expires_at < func.now() - timedelta(hours=1) - since,
+        FileState.CONFIRMING: has_been(timedelta(minutes=2)),
+        FileState.DELETING: has_been(timedelta(minutes=2)),
+        FileState.VERIFYING: and_(touched_at < func.now() - timedelta(minutes=2) - since, ~has_job),
+        FileState.FAILED: has_been(timedelta(days=7)),
+    }
+    return and_(File.state == state, conditions[state])
 
 
 def _mark_abandoned(sessions: sessionmaker[Session], done: Counter[str]) -> None:
     """Turn what nobody waits for into ``deleting``, old enough to be removed in this very sweep."""
-    is_lost = and_(File.state == FileState.NEW, File.state_changed_at < func.now() - timedelta(minutes=10))
-    is_expired = and_(File.state == FileState.ANNOUNCED, File.upload_expires_at < func.now() - timedelta(hours=1))
     marked = {"state": FileState.DELETING, "state_changed_at": func.now() - timedelta(minutes=3)}
-    with sessions.begin() as db:
-        lost = db.scalars(update(File).where(is_lost).values(marked).returning(File.id)).all()
-        expired = db.scalars(update(File).where(is_expired).values(marked).returning(File)).all()
-        changes = [(file, {**describe(file), "state": str(FileState.ANNOUNCED)}, None) for file in expired]
-        audit.record_events(db, "file.deleted", actor=None, changes=changes)
-        done["uploads expired"] += len(lost) + len(expired)
+    for state in (FileState.NEW, FileState.ANNOUNCED, FileState.FAILED):
+        with sessions.begin() as db:
+            files = db.scalars(update(File).where(is_due(state)).values(marked).returning(File)).all()
+            if state != FileState.NEW:
+                changes = [(file, {**describe(file), "state": str(state)}, None) for file in files]
+                audit.record_events(db, "file.deleted", actor=None, changes=changes)
+            done["failed files expired" if state == FileState.FAILED else "uploads expired"] += len(files)
 
 
-def _list_stuck(sessions: sessionmaker[Session], state: FileState) -> Iterator[File]:
-    """Yield the files that have been in ``state`` for two minutes, each once."""
+def _list_due(sessions: sessionmaker[Session], state: FileState) -> Iterator[File]:
+    """Yield the files in ``state`` that are due, each once."""
     last_id = 0
     while True:
         with sessions() as db:
-            query = select(File).where(
-                File.state == state, File.state_changed_at < func.now() - timedelta(minutes=2), File.id > last_id
-            )
+            query = select(File).where(is_due(state), File.id > last_id)
             files = db.scalars(query.order_by(File.id).limit(BATCH)).all()
         if not files:
             return
@@ -88,7 +156,8 @@ def _list_stuck(sessions: sessionmaker[Session], state: FileState) -> Iterator[F
 
 def _finish(sessions: sessionmaker[Session], storage: Storage, file: File, done: Counter[str]) -> None:
     try:
-        finish_confirmation(sessions, storage, file)
+        with store_errors():
+            finish_confirmation(sessions, storage, file)
         done["files confirmed"] += 1
     except DataMetaError as error:
         log.info("file %s could not be confirmed: %s", file.uuid, error)
@@ -102,44 +171,30 @@ def _remove_download_tokens(sessions: sessionmaker[Session], done: Counter[str])
         done["download addresses removed"] += removed.rowcount  # type: ignore[attr-defined]
 
 
-def _remove_orphaned_uploads(sessions: sessionmaker[Session], storage: Storage, done: Counter[str]) -> None:
-    old = (upload for upload in storage.list_uploads() if _is_old(upload.started_at))
-    for uploads in _batches(old, BATCH):
-        files = _files_of(sessions, [upload.key for upload in uploads])
-        for upload in uploads:
-            file = files.get(upload.key)
-            if file is None or file.state == FileState.CONFIRMED or file.upload != upload.upload:
-                storage.abort(upload.key, upload.upload)
-                log.info("orphaned upload %s removed", upload.key)
-                done["orphaned uploads removed"] += 1
+def _report(sessions: sessionmaker[Session], problems: dict[int, str], done: Counter[str]) -> None:
+    """Raise the alarm for confirmed files, by id."""
+    with sessions.begin() as db:
+        for file in _lock_confirmed(db, list(problems)):
+            done["ALARMS raised"] += file.problem != problems[file.id]
+            verification.report_damage(db, file, problems[file.id])
 
 
-def _remove_orphaned_objects(sessions: sessionmaker[Session], storage: Storage, done: Counter[str]) -> None:
-    old = (key for key, changed_at in storage.list_objects() if _is_old(changed_at))
-    for keys in _batches(old, BATCH):
-        files = _files_of(sessions, keys)
-        for key in keys:
-            file = files.get(key)
-            # A confirmation that is under way may have made its object and not said so yet.
-            if file is None or (file.state == FileState.CONFIRMED and file.storage_key != key):
-                storage.delete(key)
-                log.info("orphaned object %s removed", key)
-                done["orphaned objects removed"] += 1
+def _end_alarm(sessions: sessionmaker[Session], ids: list[int], done: Counter[str]) -> None:
+    """Take back that content is missing; as nobody has read it since, it is the first to be read now."""
+    with sessions.begin() as db:
+        files = _lock_confirmed(db, ids)
+        for file in files:
+            file.problem = file.checked_at = None
+            log.warning("the content of file %s is there again", file.uuid)
+        changes = [(file, {"problem": "content_missing"}, {"problem": None}) for file in files]
+        audit.record_events(db, "file.found_again", actor=None, changes=changes)
+        done["ALARMS ended"] += len(files)
 
 
-def _files_of(sessions: sessionmaker[Session], keys: Sequence[str]) -> dict[str, File]:
-    """Return the files whose uploads or objects have these keys (``files/<uuid>``, maybe with a suffix), by key."""
-    uuids = {key: parse_uuid(key.removeprefix("files/")[:36]) for key in keys}
-    with sessions() as db:
-        files = {file.uuid: file for file in db.scalars(select(File).where(File.uuid.in_(uuids.values())))}
-    return {key: files[value] for key, value in uuids.items() if value in files}
+def _lock_confirmed(db: Session, ids: Sequence[int]) -> Sequence[File]:
+    query = select(File).where(File.id.in_(ids), File.state == FileState.CONFIRMED)
+    return db.scalars(query.order_by(File.id).with_for_update()).all()
 
 
-def _is_old(instant: datetime) -> bool:
-    return as_utc(instant) < utc_now() - ORPHAN_AGE
-
-
-def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
+def _log(what: str, done: Counter[str]) -> None:
+    log.info("%s: %s", what, ", ".join(f"{number} {kind}" for kind, number in (+done).items()) or "nothing to do")

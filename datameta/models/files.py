@@ -2,7 +2,7 @@
 
 The state says what may happen next; the modules of ``logic/`` on files and the sweeper are its only writers::
 
-    new ─► announced ─► confirming ─► verifying ─► confirmed ─► (submitted: submission_id or service_execution_id is set)
+    new ─► announced ─► confirming ─► verifying ─► confirmed ─► (submitted: with a submission or a service's answer)
                            └───────────── │ ──────────►┘
                                           └──► failed ─►┘
     any of them ─► deleting ─► (no row)

@@ -9,10 +9,12 @@ from datameta.storage.base import (
     Finding,
     NoDataError,
     OpenUpload,
+    Part,
     PresignedRequest,
     Storage,
     StorageError,
     StorageUnavailableError,
+    StoredEntry,
     StoredObject,
     UploadGoneError,
     checksum_algorithm,
@@ -23,10 +25,12 @@ __all__ = [
     "Finding",
     "NoDataError",
     "OpenUpload",
+    "Part",
     "PresignedRequest",
     "Storage",
     "StorageError",
     "StorageUnavailableError",
+    "StoredEntry",
     "StoredObject",
     "UploadGoneError",
     "checksum_algorithm",
@@ -34,13 +38,16 @@ __all__ = [
 ]
 
 
-def open_storage(settings: Settings) -> Storage:
-    """Return the store that the settings name; nothing is read or written yet."""
+def open_storage(settings: Settings, *, proves_md5: bool = True) -> Storage:
+    """Return the store that the settings name; nothing is read or written yet.
+
+    ``proves_md5`` is what a former ``check`` found out about this S3 store.
+    """
     if settings.storage == "s3":
         # Loading boto3 takes a quarter of a second, which an installation without S3 need not wait for.
         from datameta.storage.s3 import S3Storage
 
-        return S3Storage(settings)
+        return S3Storage(settings, proves_md5=proves_md5)
     from datameta.storage.local import LocalStorage
 
     return LocalStorage(settings.home / "storage")

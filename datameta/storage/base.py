@@ -1,22 +1,25 @@
 """What the portal needs of a store, and nothing more.
 
-The rule this package guards: bytes become content only by ``complete``, which checks them
-against the announced checksum, and no URL that was ever handed out can change them after.
-An upload is *open* from ``begin_upload`` until ``complete`` or ``abort``; what was sent to
-it may be replaced as often as the client likes, and is invisible at the key until then.
+The rule this package guards: bytes become content only by ``complete`` or ``complete_parts``, and
+no URL that was ever handed out can change them after. Digests in the answer are proven; what the
+store does not prove, the portal verifies by reading before it calls it confirmed.
+An upload is *open* from ``begin_upload`` or ``begin_parts`` until it is completed or aborted; what was
+sent to it may be replaced as often as the client likes, and is invisible at the key until then.
 
 Every method may be called again after a crash with the same arguments: ``complete``,
-``abort`` and ``delete`` are idempotent.
+``complete_parts``, ``abort`` and ``delete`` are idempotent.
 """
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 CHUNK_BYTES = 1024**2
+PART_LIMIT = 10_000
 
+_MD5 = re.compile(r"[0-9a-f]{32}")
 _KEY = re.compile(r"files/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?:\.[0-9a-f]{32})?)")
 
 
@@ -29,7 +32,7 @@ class NoDataError(StorageError):
 
 
 class ChecksumMismatchError(StorageError):
-    """What was sent does not have the announced checksum; the upload stays open."""
+    """What was sent is not what was announced; the upload stays open."""
 
 
 class UploadGoneError(StorageError):
@@ -42,18 +45,42 @@ class StorageUnavailableError(StorageError):
 
 @dataclass(frozen=True)
 class StoredObject:
-    """Content that is fixed for good: where it is, and its size in bytes."""
+    """Content that is fixed for good: where it is, its size in bytes, and the digests that the store has proven."""
 
     key: str
     size: int
+    md5: str | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
 class PresignedRequest:
-    """An address that takes one kind of request without further credentials."""
+    """An address that takes one kind of request without further credentials.
+
+    It ends at ``expires_at``: before the time that was asked for where the signing credentials end earlier.
+    """
 
     url: str
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str]
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part that has arrived; ``md5`` is None where the store does not say it."""
+
+    number: int
+    size: int
+    md5: str | None
+
+
+@dataclass(frozen=True)
+class StoredEntry:
+    """An object that the store knows of, as the sweeper sees it."""
+
+    key: str
+    size: int
+    changed_at: datetime
 
 
 @dataclass(frozen=True)
@@ -87,18 +114,42 @@ def object_name(key: str) -> str:
     return match[1]
 
 
+def check_part(number: int, md5: str) -> None:
+    """Raise ``ValueError`` for a part that no upload has."""
+    if not 1 <= number <= PART_LIMIT or not _MD5.fullmatch(md5):
+        raise ValueError(f"A part has a number from 1 to {PART_LIMIT} and a lower-case hex MD5.")
+
+
+def check_parts(md5s: Sequence[str]) -> None:
+    """Raise ``ValueError`` for parts of which no content is made."""
+    if not md5s:
+        raise ValueError("Content has at least one part.")
+    for number, md5 in enumerate(md5s, 1):
+        check_part(number, md5)
+
+
 class Storage(Protocol):
     """A store of immutable objects, filled through uploads that only the server completes.
 
     Keys are portal-made (``files/<uuid>``); the object's own key is the one ``complete`` returns, which may
     carry a suffix (``files/<uuid>.<random>``). ``upload`` is the backend's own reference, a string of
-    at most 1,024 characters. ``checksum`` is a lower-case hex digest, MD5 or SHA-256.
+    at most 1,024 characters. ``checksum`` is a lower-case hex digest, MD5 or SHA-256; ``md5`` is one, too.
     A key or reference of another shape is a ``ValueError``.
+
+    An upload takes the content in one piece (``begin_upload``, ``write``, ``complete``) or in parts
+    (``begin_parts``, ``write_part``, ``complete_parts``); ``abort`` closes either kind.
     """
 
     @property
     def is_direct(self) -> bool:
         """Say whether clients send and fetch bytes at the store itself (presigned mode)."""
+
+    @property
+    def proves_md5(self) -> bool:
+        """Say whether the store itself compares content with an MD5; else it is to be verified by reading.
+
+        Known for certain after ``check``.
+        """
 
     def begin_upload(self, key: str, checksum: str) -> str:
         """Open an upload for ``key`` and return its reference.
@@ -107,8 +158,13 @@ class Storage(Protocol):
         upload and takes a new presigned URL. For the other algorithm, abort the upload and begin a new one.
         """
 
-    def presign_upload(self, key: str, upload: str, checksum: str, *, seconds: int) -> PresignedRequest:
-        """Return the PUT by which a client sends the raw bytes; only where ``is_direct``."""
+    def presign_upload(
+        self, key: str, upload: str, checksum: str, *, seconds: int, size: int | None = None
+    ) -> PresignedRequest:
+        """Return the PUT by which a client sends the raw bytes; only where ``is_direct``.
+
+        With ``size``, the length is signed, too.
+        """
 
     def write(self, key: str, upload: str, chunks: Iterable[bytes]) -> None:
         """Replace what was sent to the upload by ``chunks``, in constant memory.
@@ -117,10 +173,42 @@ class Storage(Protocol):
         """
 
     def complete(self, key: str, upload: str, checksum: str) -> StoredObject:
-        """Check what was sent against ``checksum`` and make it the content for good.
+        """Make what was sent the content for good, after checking it against ``checksum`` where the store can.
 
+        An answer without that digest has not been checked: verify it by reading, and delete it if it is wrong.
         Raises ``NoDataError``, ``ChecksumMismatchError`` (the upload stays open, the same URL
         takes a new attempt), ``UploadGoneError`` (and no content with this checksum at the key).
+        """
+
+    def begin_parts(self, key: str) -> str:
+        """Open an upload in parts for ``key`` and return its reference."""
+
+    def presign_part(
+        self, key: str, upload: str, number: int, *, md5: str, size: int, seconds: int
+    ) -> PresignedRequest:
+        """Return the PUT by which a client sends this part; only where ``is_direct``.
+
+        MD5 and size are signed. S3 takes parts from 5 MiB to 5 GiB; only the last may be smaller.
+        """
+
+    def write_part(self, key: str, upload: str, number: int, chunks: Iterable[bytes], *, md5: str, size: int) -> None:
+        """Replace a part by ``chunks``, in constant memory.
+
+        Raises ``ChecksumMismatchError`` for other bytes or another size, and ``UploadGoneError``.
+        The former part stays then, and if ``chunks`` raises.
+        """
+
+    def list_parts(self, key: str, upload: str, *, after: int = 0) -> Iterator[Part]:
+        """Yield the parts that have arrived and whose number is above ``after``, ascending.
+
+        Raises ``UploadGoneError`` at the first step.
+        """
+
+    def complete_parts(self, key: str, upload: str, md5s: Sequence[str]) -> StoredObject:
+        """Make parts 1, 2, … with these MD5s the content for good.
+
+        Raises ``NoDataError`` (no part has arrived), ``ChecksumMismatchError`` (one is missing or another; the
+        upload stays open), ``UploadGoneError`` (and the key has other content, or none).
         """
 
     def abort(self, key: str, upload: str) -> None:
@@ -135,7 +223,8 @@ class Storage(Protocol):
     def read(self, key: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """Yield the object's bytes from ``start`` up to ``stop`` (exclusive), in chunks of at most 1 MiB.
 
-        Raises ``FileNotFoundError`` at the call, before the first chunk.
+        Raises ``FileNotFoundError`` at the call, before the first chunk. Whatever comes between later is
+        ``StorageUnavailableError``; a range that ends without it is whole.
         """
 
     def presign_download(self, key: str, *, disposition: str, seconds: int) -> PresignedRequest:
@@ -144,8 +233,8 @@ class Storage(Protocol):
     def list_uploads(self) -> Iterator[OpenUpload]:
         """Yield every open upload below ``files/``."""
 
-    def list_objects(self) -> Iterator[tuple[str, datetime]]:
-        """Yield the key and time of change of every object below ``files/``."""
+    def list_objects(self) -> Iterator[StoredEntry]:
+        """Yield every object below ``files/``."""
 
     def check(self) -> list[Finding]:
         """Try every protection the portal relies on against the real store, and clean up."""

@@ -12,7 +12,7 @@ from io import FileIO
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from datameta.storage.base import StorageUnavailableError
+from datameta.storage.base import ChecksumMismatchError, StorageUnavailableError
 
 logger = logging.getLogger(__name__)
 
@@ -48,3 +48,19 @@ def write_chunks(chunks: Iterable[bytes], file: FileIO, *digests: "hashlib._Hash
         while rest:
             with disk_errors():
                 rest = rest[file.write(rest) :]
+
+
+def write_announced(chunks: Iterable[bytes], file: FileIO, *, md5: str, size: int) -> None:
+    """Write ``chunks`` to an unbuffered file; raise ``ChecksumMismatchError`` unless they are what was announced."""
+    digest = hashlib.md5(usedforsecurity=False)
+    write_chunks(_limit_bytes(chunks, size), file, digest)
+    if (digest.hexdigest(), file.tell()) != (md5, size):
+        raise ChecksumMismatchError
+
+
+def _limit_bytes(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    for chunk in chunks:
+        size -= len(chunk)
+        if size < 0:
+            raise ChecksumMismatchError
+        yield chunk

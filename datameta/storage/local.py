@@ -2,11 +2,12 @@
 
 The rule this module guards: an upload becomes content by one rename of its whole folder.
 
-    uploads/<uuid>.<reference>/<md5>-<sha256>    what was sent last, digests taken while it was written
-    files/<two digits>/<uuid>/<md5>-<sha256>     content
+    uploads/<uuid>.<reference>/<md5>-<sha256>          what was sent last, digests taken while it was written
+    uploads/<uuid>.parts-<reference>/<number>.<md5>    the parts that have arrived
+    files/<two digits>/<uuid>/                         content: the one file, or the parts in order
 
 So the upload is gone exactly when the object is there, whatever crashes, and the digests that prove
-the object to be the announced content travel in its name. A folder that is not empty cannot be
+the object to be the announced content travel in its names. A folder that is not empty cannot be
 renamed over: content is never replaced. Everybody who changes an upload holds a lock on its folder.
 """
 
@@ -17,11 +18,12 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
+from typing import BinaryIO
 
 from datameta.storage.base import (
     CHUNK_BYTES,
@@ -29,92 +31,148 @@ from datameta.storage.base import (
     Finding,
     NoDataError,
     OpenUpload,
+    Part,
     PresignedRequest,
     StorageError,
+    StorageUnavailableError,
+    StoredEntry,
     StoredObject,
     UploadGoneError,
+    check_part,
+    check_parts,
     object_name,
 )
-from datameta.storage.disk import disk_errors, write_chunks
+from datameta.storage.disk import disk_errors, write_announced, write_chunks
 
 _REFERENCE = re.compile(r"[0-9a-f]{32}")
-_SENT = re.compile(r"([0-9a-f]{32})-([0-9a-f]{64})")
+_PARTS_REFERENCE = re.compile(r"parts-[0-9a-f]{32}")
+_REFERENCES = re.compile(r"(parts-)?[0-9a-f]{32}")
+_SENT = re.compile(r"[0-9a-f]{32}-[0-9a-f]{64}")
+_PART = re.compile(r"[0-9]{5}\.[0-9a-f]{32}")
+_CONTENT = re.compile(f"{_SENT.pattern}|{_PART.pattern}")
 
 
 class LocalStorage:
     """A store below one folder; clients reach it through the portal only."""
 
     is_direct = False
+    proves_md5 = True
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._uploads = folder / "uploads"
         self._files = folder / "files"
 
-    @disk_errors()
     def begin_upload(self, key: str, checksum: str) -> str:
+        return self._begin(key, uuid.uuid4().hex)
+
+    def begin_parts(self, key: str) -> str:
+        return self._begin(key, f"parts-{uuid.uuid4().hex}")
+
+    @disk_errors()
+    def _begin(self, key: str, reference: str) -> str:
         self._make_folders()
-        reference = uuid.uuid4().hex
-        self._upload_folder(key, reference).mkdir(mode=0o700)
+        self._upload_folder(key, reference, _REFERENCES).mkdir(mode=0o700)
         _sync(self._uploads)
         return reference
 
-    def presign_upload(self, key: str, upload: str, checksum: str, *, seconds: int) -> PresignedRequest:
+    def presign_upload(
+        self, key: str, upload: str, checksum: str, *, seconds: int, size: int | None = None
+    ) -> PresignedRequest:
+        raise NotImplementedError("Local storage has no address of its own; ask is_direct first.")
+
+    def presign_part(
+        self, key: str, upload: str, number: int, *, md5: str, size: int, seconds: int
+    ) -> PresignedRequest:
         raise NotImplementedError("Local storage has no address of its own; ask is_direct first.")
 
     def write(self, key: str, upload: str, chunks: Iterable[bytes]) -> None:
-        folder = self._upload_folder(key, upload)
-        part = folder / f"part-{uuid.uuid4().hex}"
+        def fill(file: FileIO) -> str:
+            md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+            write_chunks(chunks, file, md5, sha256)
+            return f"{md5.hexdigest()}-{sha256.hexdigest()}"
+
+        _receive(self._upload_folder(key, upload, _REFERENCE), fill, _SENT)
+
+    def write_part(self, key: str, upload: str, number: int, chunks: Iterable[bytes], *, md5: str, size: int) -> None:
+        name = _part_name(number, md5)
+
+        def fill(file: FileIO) -> str:
+            write_announced(chunks, file, md5=md5, size=size)
+            return name
+
+        former = re.compile(rf"{number:05d}\.[0-9a-f]{{32}}")
+        _receive(self._upload_folder(key, upload, _PARTS_REFERENCE), fill, former)
+
+    def list_parts(self, key: str, upload: str, *, after: int = 0) -> Iterator[Part]:
+        folder = self._upload_folder(key, upload, _PARTS_REFERENCE)
+        parts = {}
         with disk_errors(), _locked(folder):
-            file = FileIO(part, "xb", opener=_open_private)
-        md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-        try:
-            with file:
-                write_chunks(chunks, file, md5, sha256)
-                with disk_errors():
-                    os.fsync(file.fileno())
-            with disk_errors(), _locked(folder) as descriptor:
-                sent = part.rename(folder / f"{md5.hexdigest()}-{sha256.hexdigest()}")
-                for other in _list_sent(folder):
-                    if other != sent:
-                        other.unlink()
-                os.fsync(descriptor)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+            # A crash in ``write_part`` may have left two with one number; the younger one is what was sent last.
+            for path, stat in sorted(_list_files(folder, _PART), key=lambda entry: entry[1].st_mtime_ns):
+                number, md5 = path.name.split(".")
+                parts[int(number)] = Part(int(number), stat.st_size, md5)
+        yield from (parts[number] for number in sorted(parts) if number > after)
 
     @disk_errors()
     def complete(self, key: str, upload: str, checksum: str) -> StoredObject:
-        folder, target = self._upload_folder(key, upload), self._object_folder(key)
+        folder = self._upload_folder(key, upload, _REFERENCE)
         # Without the upload, the object itself tells whether it was completed before.
         with suppress(UploadGoneError), _locked(folder) as descriptor:
-            sent = _list_sent(folder)
+            sent = [path.name for path, _ in _list_files(folder, _SENT)]
             if not sent:
                 raise NoDataError
             # A crash in ``write`` may have left two; each of them was sent whole.
-            content = next((path for path in sent if checksum in path.name.split("-")), None)
+            content = next((name for name in sent if checksum in name.split("-")), None)
             if content is None:
                 raise ChecksumMismatchError
-            for path in folder.iterdir():
-                if path != content:
-                    path.unlink(missing_ok=True)
-            os.fsync(descriptor)
-            target.parent.mkdir(mode=0o700, exist_ok=True)
-            try:
-                folder.rename(target)
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
+            self._publish(key, folder, descriptor, {content})
         stored = self._find_content(key)
-        if stored is None or checksum not in stored[0].name.split("-"):
+        digests = stored[0][0].name.split("-") if stored else []
+        if checksum not in digests:
             raise UploadGoneError
-        for parent in (target.parent, self._files):
-            _sync(parent)
-        return StoredObject(key, stored[1])
+        self._sync_parents(key)
+        return StoredObject(key, _total(stored), *digests)
+
+    @disk_errors()
+    def complete_parts(self, key: str, upload: str, md5s: Sequence[str]) -> StoredObject:
+        folder = self._upload_folder(key, upload, _PARTS_REFERENCE)
+        check_parts(md5s)
+        announced = [_part_name(number, md5) for number, md5 in enumerate(md5s, 1)]
+        with suppress(UploadGoneError), _locked(folder) as descriptor:
+            arrived = {path.name for path, _ in _list_files(folder, _PART)}
+            if not arrived:
+                raise NoDataError
+            if not arrived.issuperset(announced):
+                raise ChecksumMismatchError
+            self._publish(key, folder, descriptor, set(announced))
+        stored = self._find_content(key)
+        if not stored or [path.name for path, _ in stored] != announced:
+            raise UploadGoneError
+        self._sync_parents(key)
+        return StoredObject(key, _total(stored), md5s[0] if len(md5s) == 1 else None)
+
+    def _publish(self, key: str, folder: Path, descriptor: int, names: set[str]) -> None:
+        """Make these files of a locked upload the content, and the upload gone; content that is there stays."""
+        for path in folder.iterdir():
+            if path.name not in names:
+                path.unlink(missing_ok=True)
+        os.fsync(descriptor)
+        target = self._object_folder(key)
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        try:
+            folder.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+    def _sync_parents(self, key: str) -> None:
+        for folder in (self._object_folder(key).parent, self._files):
+            _sync(folder)
 
     @disk_errors()
     def abort(self, key: str, upload: str) -> None:
-        folder = self._upload_folder(key, upload)
+        folder = self._upload_folder(key, upload, _REFERENCES)
         with suppress(UploadGoneError), _locked(folder):
             _remove(folder)
 
@@ -125,7 +183,7 @@ class LocalStorage:
     @disk_errors()
     def size(self, key: str) -> int | None:
         content = self._find_content(key)
-        return None if content is None else content[1]
+        return _total(content) if content else None
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         # The first step opens the file: an error comes at the call, and close() works before the first chunk.
@@ -135,18 +193,28 @@ class LocalStorage:
 
     def _read(self, key: str, start: int, stop: int | None) -> Iterator[bytes]:
         with disk_errors():
-            content = self._find_content(key)
-            if content is None:
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), key)
-            with content[0].open("rb") as file:
+            (path, first, last), *rest = self._find_ranges(key, start, stop)
+            with path.open("rb") as file:
                 yield b""
-                file.seek(start)
-                while stop is None or start < stop:
-                    chunk = file.read(CHUNK_BYTES if stop is None else min(CHUNK_BYTES, stop - start))
-                    if not chunk:
-                        return
-                    start += len(chunk)
-                    yield chunk
+                yield from _read_range(file, first, last)
+            try:
+                for path, first, last in rest:
+                    with path.open("rb") as file:
+                        yield from _read_range(file, first, last)
+            except FileNotFoundError as error:
+                raise StorageUnavailableError("The content was deleted while it was read.") from error
+
+    def _find_ranges(self, key: str, start: int, stop: int | None) -> list[tuple[Path, int, int]]:
+        """Return the files in which a range of the content lies, with the range in each; at least one."""
+        content = self._find_content(key)
+        if not content:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), key)
+        ranges, end = [], 0
+        for path, size in content:
+            offset, end = end, end + size
+            if start < end and (stop is None or offset < stop):
+                ranges.append((path, max(0, start - offset), size if stop is None else min(size, stop - offset)))
+        return ranges or [(content[0][0], 0, 0)]
 
     def presign_download(self, key: str, *, disposition: str, seconds: int) -> PresignedRequest:
         raise NotImplementedError("Local storage has no address of its own; ask is_direct first.")
@@ -156,61 +224,95 @@ class LocalStorage:
         with disk_errors():
             for folder, stat in _list_folders(self._uploads):
                 name, _, reference = folder.name.rpartition(".")
-                if _REFERENCE.fullmatch(reference) and _is_object(name):
+                if _REFERENCES.fullmatch(reference) and _is_object(name):
                     yield OpenUpload(f"files/{name}", reference, datetime.fromtimestamp(stat.st_mtime, UTC))
 
-    def list_objects(self) -> Iterator[tuple[str, datetime]]:
+    def list_objects(self) -> Iterator[StoredEntry]:
         """Yield every object, with the time of its completion, and what a crash in ``delete`` left of one."""
         with disk_errors():
             for shard, _ in _list_folders(self._files):
                 for folder, stat in _list_folders(shard):
                     if _is_object(folder.name):
-                        yield f"files/{folder.name}", datetime.fromtimestamp(stat.st_ctime, UTC)
+                        key = f"files/{folder.name}"
+                        changed_at = datetime.fromtimestamp(stat.st_ctime, UTC)
+                        yield StoredEntry(key, _total(self._find_content(key)), changed_at)
 
     def check(self) -> list[Finding]:
-        findings = []
+        return list(self._probe())
+
+    def _probe(self) -> Iterator[Finding]:
         try:
             self._make_folders()
-            findings.append(Finding("folder", True, str(self._folder)))
+            yield Finding("folder", True, str(self._folder))
             is_one = self._uploads.stat().st_dev == self._files.stat().st_dev
-            findings.append(Finding("uploads and files on one file system", is_one))
-            findings.append(Finding("free space", None, f"{shutil.disk_usage(self._folder).free / 1024**3:.1f} GiB"))
-            findings.append(Finding("write, complete, read, delete", self._try_round_trip()))
+            yield Finding("uploads and files on one file system", is_one)
+            yield Finding("free space", None, f"{shutil.disk_usage(self._folder).free / 1024**3:.1f} GiB")
+            yield from self._probe_content(f"files/{uuid.uuid4()}")
         except (OSError, StorageError) as error:
-            findings.append(Finding("folder", False, str(error)))
-        return findings
+            yield Finding("the check ran to its end", False, str(error) or type(error).__name__)
 
-    def _try_round_trip(self) -> bool:
-        key, data = f"files/{uuid.uuid4()}", b"probe"
-        checksum = hashlib.sha256(data).hexdigest()
-        upload = self.begin_upload(key, checksum)
+    def _probe_content(self, key: str) -> Iterator[Finding]:
+        parts = [b"a probe ", b"of two parts"]
+        md5s = [hashlib.md5(part, usedforsecurity=False).hexdigest() for part in parts]
+        single, session = self.begin_upload(key, md5s[0]), self.begin_parts(key)
         try:
-            self.write(key, upload, [data])
-            self.complete(key, upload, checksum)
-            return b"".join(self.read(key)) == data
+            for number, (part, md5) in enumerate(zip(parts, md5s, strict=True), 1):
+                self.write_part(key, session, number, [part], md5=md5, size=len(part))
+            stored = self.complete_parts(key, session, md5s)
+            yield Finding(
+                "write, sync, complete, read", b"".join(self.read(key)) == b"".join(parts), f"{stored.size} B"
+            )
+            self.write(key, single, [parts[0]])
+            with suppress(UploadGoneError):
+                self.complete(key, single, md5s[0])
+            yield Finding("content is never replaced", b"".join(self.read(key)) == b"".join(parts))
         finally:
-            self.abort(key, upload)
+            for upload in (single, session):
+                self.abort(key, upload)
             self.delete(key)
+        yield Finding("delete", self.size(key) is None)
 
     def _make_folders(self) -> None:
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         for folder in (self._folder, self._uploads, self._files):
             folder.mkdir(mode=0o700, exist_ok=True)
 
-    def _upload_folder(self, key: str, upload: str) -> Path:
-        if not _REFERENCE.fullmatch(upload):
-            raise ValueError("An upload reference has 32 hex digits.")
-        return self._uploads / f"{object_name(key)}.{upload}"
+    def _upload_folder(self, key: str, upload: str, shape: re.Pattern[str]) -> Path:
+        name = object_name(key)
+        if not shape.fullmatch(upload):
+            raise ValueError("An upload reference has 32 hex digits, after parts- where it takes parts.")
+        return self._uploads / f"{name}.{upload}"
 
     def _object_folder(self, key: str) -> Path:
         name = object_name(key)
         return self._files / name[:2] / name
 
-    def _find_content(self, key: str) -> tuple[Path, int] | None:
+    def _find_content(self, key: str) -> list[tuple[Path, int]]:
+        """Return the files of an object in order, with their sizes; none if there is no object."""
         with suppress(FileNotFoundError):
-            for path in _list_sent(self._object_folder(key)):
-                return path, path.stat().st_size
-        return None
+            return sorted((path, stat.st_size) for path, stat in _list_files(self._object_folder(key), _CONTENT))
+        return []
+
+
+def _receive(folder: Path, fill: Callable[[FileIO], str], former: re.Pattern[str]) -> None:
+    """Let ``fill`` write a file and name it; put it into an upload, in place of what has a ``former`` name."""
+    part = folder / f"part-{uuid.uuid4().hex}"
+    with disk_errors(), _locked(folder):
+        file = FileIO(part, "xb", opener=_open_private)
+    try:
+        with file:
+            name = fill(file)
+            with disk_errors():
+                os.fsync(file.fileno())
+        with disk_errors(), _locked(folder) as descriptor:
+            part.rename(folder / name)
+            for path, _ in _list_files(folder, former):
+                if path.name != name:
+                    path.unlink()
+            os.fsync(descriptor)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
@@ -241,8 +343,25 @@ def _is_object(name: str) -> bool:
         return False
 
 
-def _list_sent(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if _SENT.fullmatch(path.name)]
+def _part_name(number: int, md5: str) -> str:
+    check_part(number, md5)
+    return f"{number:05d}.{md5}"
+
+
+def _total(content: list[tuple[Path, int]]) -> int:
+    return sum(size for _, size in content)
+
+
+def _read_range(file: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
+    file.seek(start)
+    while start < stop and (chunk := file.read(min(CHUNK_BYTES, stop - start))):
+        start += len(chunk)
+        yield chunk
+
+
+def _list_files(folder: Path, names: re.Pattern[str]) -> list[tuple[Path, os.stat_result]]:
+    with os.scandir(folder) as entries:
+        return [(Path(entry.path), entry.stat()) for entry in entries if names.fullmatch(entry.name)]
 
 
 def _list_folders(parent: Path) -> Iterator[tuple[Path, os.stat_result]]:

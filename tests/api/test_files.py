@@ -28,7 +28,7 @@ def path_of(file: dict[str, Any]) -> str:
 
 def contents(storage: Storage) -> list[bytes]:
     """Return the content of every object in the store."""
-    return [b"".join(storage.read(key)) for key, _ in storage.list_objects()]
+    return [b"".join(storage.read(key)) for key in (entry.key for entry in storage.list_objects())]
 
 
 def states(portal: Portal) -> list[str]:

@@ -1,6 +1,7 @@
 """Every store the portal can use, as a client and the portal see it.
 
 moto is fast and checks neither signatures nor ``Content-MD5``; the Ceph gateway is the real thing.
+``opaque`` is a store whose ETags are no MD5: moto is made one, of the Ceph gateway it is only said.
 """
 
 import hashlib
@@ -13,9 +14,10 @@ from pathlib import Path
 
 import pytest
 import urllib3
+from moto.s3.models import FakeKey
 
 from datameta.settings import Settings
-from datameta.storage import PresignedRequest, Storage, open_storage
+from datameta.storage import ChecksumMismatchError, PresignedRequest, Storage, StoredObject, open_storage
 from datameta.storage.s3 import S3Storage
 
 
@@ -64,6 +66,42 @@ class Upload:
 
 
 @dataclass(frozen=True)
+class Session:
+    """An open upload in parts."""
+
+    storage: Storage
+    key: str
+    reference: str
+
+    def presign(self, number: int, data: bytes) -> PresignedRequest:
+        """Return the request to send ``data`` by as this part."""
+        return self.storage.presign_part(
+            self.key, self.reference, number, md5=digest("md5", data), size=len(data), seconds=300
+        )
+
+    def write(self, number: int, data: bytes) -> None:
+        """Send a part through the gateway."""
+        chunks = [data[:3], data[3:]]
+        self.storage.write_part(self.key, self.reference, number, chunks, md5=digest("md5", data), size=len(data))
+
+    def send(self, number: int, data: bytes) -> None:
+        """Send a part the way clients of this store do."""
+        if self.storage.is_direct:
+            send_request("PUT", self.presign(number, data), data)
+        else:
+            self.write(number, data)
+
+    def complete(self, *parts: bytes) -> StoredObject:
+        """Complete with these parts."""
+        return self.storage.complete_parts(self.key, self.reference, [digest("md5", part) for part in parts])
+
+    def list_parts(self, after: int = 0) -> list[tuple[int, int, str | None]]:
+        """Return what has arrived."""
+        parts = self.storage.list_parts(self.key, self.reference, after=after)
+        return [(part.number, part.size, part.md5) for part in parts]
+
+
+@dataclass(frozen=True)
 class Backend:
     """A store to test, with what it is known to enforce."""
 
@@ -86,6 +124,25 @@ class Backend:
         if not self.storage.is_direct:
             return None
         return self.storage.presign_upload(key, reference, checksum, seconds=300)
+
+    def complete(self, key: str, reference: str, checksum: str) -> StoredObject:
+        """Complete an upload; verify by reading what the store does not prove, as the portal does."""
+        stored = self.storage.complete(key, reference, checksum)
+        if checksum not in (stored.md5, stored.sha256):
+            algorithm = {32: "md5", 64: "sha256"}[len(checksum)]
+            if digest(algorithm, self.read(stored.key)) != checksum:
+                self.storage.delete(stored.key)
+                raise ChecksumMismatchError
+        return stored
+
+    def begin_session(self) -> Session:
+        """Announce a file that comes in parts."""
+        key = new_key()
+        return Session(self.storage, key, self.storage.begin_parts(key))
+
+    def part(self, number: int) -> bytes:
+        """Return content for a part that need not be the last."""
+        return bytes([number]) * (5 * 1024**2 if self.is_real else 1000)
 
     def read(self, key: str) -> bytes:
         """Return the object's content."""
@@ -120,7 +177,7 @@ def _open_once(endpoint: str, mode: str) -> S3Storage:
 
 
 def make_backend(name: str, folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
-    """Return an empty store: ``local``, or ``moto`` or ``rgw`` with ``-gateway`` or ``-presigned``."""
+    """Return an empty store: ``local``, or ``moto`` or ``rgw`` with ``-gateway``, ``-presigned`` or ``-opaque``."""
     store, _, mode = name.partition("-")
     if store == "local":
         return Backend(open_storage(Settings(home=folder)), store)
@@ -131,8 +188,12 @@ def make_backend(name: str, folder: Path, request: pytest.FixtureRequest, monkey
         endpoint = gateway.endpoint
         set_credentials(monkeypatch, gateway.access_key, gateway.secret_key)
     # Making clients takes half a second, so tests share those of a store, each with a bucket of its own.
-    storage = copy(_open_once(endpoint, mode))
+    storage = copy(_open_once(endpoint, "presigned" if mode == "opaque" else mode))
     storage._bucket = f"bucket-{uuid.uuid4()}"
     storage._spool_folder = folder
+    storage._proves_md5 = mode != "opaque"
+    if name == "moto-opaque":
+        real = FakeKey.etag.fget
+        monkeypatch.setattr(FakeKey, "etag", property(lambda key: real(key)[::-1]))
     storage._client.create_bucket(Bucket=storage._bucket)
     return Backend(storage, store)

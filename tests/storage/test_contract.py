@@ -79,7 +79,7 @@ def test_content_is_readable_after_completion_and_not_before(backend: Backend, a
     upload = backend.begin(digest(algorithm, RIGHT))
     upload.send(RIGHT)
     assert backend.storage.size(upload.key) is None
-    stored = backend.storage.complete(upload.key, upload.reference, digest(algorithm, RIGHT))
+    stored = backend.complete(upload.key, upload.reference, digest(algorithm, RIGHT))
     assert stored.size == len(RIGHT)
     assert backend.storage.size(stored.key) == len(RIGHT)
     assert backend.read(stored.key) == RIGHT
@@ -97,11 +97,11 @@ def test_last_of_several_transfers_wins(backend: Backend, algorithm: str) -> Non
     upload.send(RIGHT)
     backend.storage.write(upload.key, upload.reference, [OTHER])
     with pytest.raises(ChecksumMismatchError):
-        backend.storage.complete(upload.key, upload.reference, checksum)
+        backend.complete(upload.key, upload.reference, checksum)
     backend.storage.write(upload.key, upload.reference, [OTHER, OTHER])
     upload.send(RIGHT)
     upload.send(RIGHT)
-    stored = backend.storage.complete(upload.key, upload.reference, checksum)
+    stored = backend.complete(upload.key, upload.reference, checksum)
     assert backend.read(stored.key) == RIGHT
 
 
@@ -119,10 +119,10 @@ def test_wrong_bytes_are_not_confirmed_and_the_same_address_takes_the_right_ones
         upload.send(OTHER)
     for _ in range(2):
         with pytest.raises(expected):
-            backend.storage.complete(upload.key, upload.reference, checksum)
+            backend.complete(upload.key, upload.reference, checksum)
     assert list(backend.storage.list_objects()) == []
     upload.send(RIGHT)
-    stored = backend.storage.complete(upload.key, upload.reference, checksum)
+    stored = backend.complete(upload.key, upload.reference, checksum)
     assert backend.read(stored.key) == RIGHT
 
 
@@ -130,7 +130,7 @@ def test_wrong_bytes_are_not_confirmed_and_the_same_address_takes_the_right_ones
 def test_nothing_sent(backend: Backend, algorithm: str, data: bytes) -> None:
     upload = backend.begin(digest(algorithm, data))
     with pytest.raises(NoDataError):
-        backend.storage.complete(upload.key, upload.reference, digest(algorithm, data))
+        backend.complete(upload.key, upload.reference, digest(algorithm, data))
 
 
 def test_broken_transfer_leaves_the_former_content(backend: Backend, algorithm: str) -> None:
@@ -138,18 +138,18 @@ def test_broken_transfer_leaves_the_former_content(backend: Backend, algorithm: 
     with pytest.raises(BrokenError):
         backend.storage.write(upload.key, upload.reference, break_off(RIGHT))
     with pytest.raises(NoDataError):
-        backend.storage.complete(upload.key, upload.reference, digest(algorithm, RIGHT))
+        backend.complete(upload.key, upload.reference, digest(algorithm, RIGHT))
     upload.send(RIGHT)
     with pytest.raises(BrokenError):
         backend.storage.write(upload.key, upload.reference, break_off(OTHER))
-    stored = backend.storage.complete(upload.key, upload.reference, digest(algorithm, RIGHT))
+    stored = backend.complete(upload.key, upload.reference, digest(algorithm, RIGHT))
     assert backend.read(stored.key) == RIGHT
 
 
 def test_zero_bytes(backend: Backend, algorithm: str) -> None:
     upload = backend.begin(digest(algorithm, b""))
     upload.send(b"")
-    stored = backend.storage.complete(upload.key, upload.reference, digest(algorithm, b""))
+    stored = backend.complete(upload.key, upload.reference, digest(algorithm, b""))
     assert (stored.size, backend.storage.size(stored.key), backend.read(stored.key)) == (0, 0, b"")
 
 
@@ -157,21 +157,21 @@ def test_completing_twice(backend: Backend, algorithm: str) -> None:
     checksum = digest(algorithm, RIGHT)
     upload = backend.begin(checksum)
     upload.send(RIGHT)
-    first = backend.storage.complete(upload.key, upload.reference, checksum)
-    second = backend.storage.complete(upload.key, upload.reference, checksum)
+    first = backend.complete(upload.key, upload.reference, checksum)
+    second = backend.complete(upload.key, upload.reference, checksum)
     assert first.size == second.size == len(RIGHT)
     assert backend.read(first.key) == backend.read(second.key) == RIGHT
-    if algorithm == "md5":
+    if upload.reference != "put":
         assert first == second
 
 
 def test_completing_again_with_another_checksum(backend: Backend, algorithm: str) -> None:
     upload = backend.begin(digest(algorithm, RIGHT))
     upload.send(RIGHT)
-    stored = backend.storage.complete(upload.key, upload.reference, digest(algorithm, RIGHT))
-    # For a SHA-256 on S3 what was sent is there until the upload is aborted.
+    stored = backend.complete(upload.key, upload.reference, digest(algorithm, RIGHT))
+    # What was staged is there until the upload is aborted.
     with pytest.raises((UploadGoneError, ChecksumMismatchError)):
-        backend.storage.complete(upload.key, upload.reference, digest(algorithm, OTHER))
+        backend.complete(upload.key, upload.reference, digest(algorithm, OTHER))
     assert backend.read(stored.key) == RIGHT
 
 
@@ -181,10 +181,10 @@ def test_completing_after_abort(backend: Backend, algorithm: str) -> None:
     for _ in range(2):
         backend.storage.abort(upload.key, upload.reference)
     assert list(backend.storage.list_uploads()) == []
-    # A staged SHA-256 upload has nothing in the store that could be gone.
+    # A staged upload has nothing in the store that could be gone.
     gone = NoDataError if upload.reference == "put" else UploadGoneError
     with pytest.raises(gone):
-        backend.storage.complete(upload.key, upload.reference, digest(algorithm, RIGHT))
+        backend.complete(upload.key, upload.reference, digest(algorithm, RIGHT))
     send_leniently(upload, RIGHT)
     assert backend.storage.size(upload.key) is None
     assert list(backend.storage.list_objects()) == []
@@ -194,7 +194,7 @@ def test_completing_after_abort(backend: Backend, algorithm: str) -> None:
 def test_sending_after_completion_changes_nothing(backend: Backend, algorithm: str, is_aborted: bool) -> None:
     upload = backend.begin(digest(algorithm, RIGHT))
     upload.send(RIGHT)
-    stored = backend.storage.complete(upload.key, upload.reference, digest(algorithm, RIGHT))
+    stored = backend.complete(upload.key, upload.reference, digest(algorithm, RIGHT))
     if is_aborted:
         backend.storage.abort(upload.key, upload.reference)
     for data in (OTHER, RIGHT, b""):
@@ -202,13 +202,13 @@ def test_sending_after_completion_changes_nothing(backend: Backend, algorithm: s
         with suppress(StorageError):
             backend.storage.write(upload.key, upload.reference, [data])
     assert backend.read(stored.key) == RIGHT
-    assert [key for key, _ in backend.storage.list_objects()] == [stored.key]
+    assert [entry.key for entry in backend.storage.list_objects()] == [stored.key]
 
 
 def test_writing_to_an_upload_that_is_over(backend: Backend) -> None:
     upload = backend.begin(digest("md5", RIGHT))
     upload.send(RIGHT)
-    backend.storage.complete(upload.key, upload.reference, digest("md5", RIGHT))
+    backend.complete(upload.key, upload.reference, digest("md5", RIGHT))
     # moto answers 500 where S3 answers 404.
     expected = StorageUnavailableError if backend.store == "moto" else UploadGoneError
     with pytest.raises(expected):
@@ -220,15 +220,16 @@ def test_valid_address_replayed_after_completion_changes_nothing(direct: Backend
     # An address for other bytes, given out while another checksum was announced.
     other = direct.storage.presign_upload(upload.key, upload.reference, digest(algorithm, OTHER), seconds=300)
     upload.send(RIGHT)
-    stored = direct.storage.complete(upload.key, upload.reference, digest(algorithm, RIGHT))
+    stored = direct.complete(upload.key, upload.reference, digest(algorithm, RIGHT))
     for request, data in ((upload.request, RIGHT), (upload.request, OTHER), (other, OTHER)):
         assert request is not None
-        if algorithm == "md5":
+        if upload.reference != "put":
             with pytest.raises(RefusedError) as refused:
                 send_request("PUT", request, data)
             assert refused.value.status in ((404, 400) if direct.is_real else (500,))
         else:
-            send_request("PUT", request, data)
+            with suppress(RefusedError):
+                send_request("PUT", request, data)
         assert direct.read(stored.key) == RIGHT
     direct.storage.abort(upload.key, upload.reference)
     assert direct.read(stored.key) == RIGHT
@@ -239,10 +240,10 @@ def test_announcing_another_checksum_needs_no_new_upload(backend: Backend, algor
     upload.send(OTHER)
     checksum = digest(algorithm, RIGHT)
     with pytest.raises(ChecksumMismatchError):
-        backend.storage.complete(upload.key, upload.reference, checksum)
+        backend.complete(upload.key, upload.reference, checksum)
     request = backend.presign(upload.key, upload.reference, checksum)
     Upload(backend.storage, upload.key, upload.reference, request).send(RIGHT)
-    stored = backend.storage.complete(upload.key, upload.reference, checksum)
+    stored = backend.complete(upload.key, upload.reference, checksum)
     assert backend.read(stored.key) == RIGHT
 
 
@@ -250,7 +251,7 @@ def test_ranges(backend: Backend) -> None:
     data = bytes(range(251)) * 5000
     upload = backend.begin(digest("md5", data))
     upload.send(data)
-    key = backend.storage.complete(upload.key, upload.reference, digest("md5", data)).key
+    key = backend.complete(upload.key, upload.reference, digest("md5", data)).key
     for start, stop in RANGES:
         chunks = list(backend.storage.read(key, start, stop))
         assert b"".join(chunks) == data[start:stop], (start, stop)
@@ -260,7 +261,7 @@ def test_ranges(backend: Backend) -> None:
 def test_reading_can_end_early(backend: Backend) -> None:
     upload = backend.begin(digest("md5", RIGHT))
     upload.send(RIGHT)
-    key = backend.storage.complete(upload.key, upload.reference, digest("md5", RIGHT)).key
+    key = backend.complete(upload.key, upload.reference, digest("md5", RIGHT)).key
     for steps in range(2):
         chunks = backend.storage.read(key)
         for _ in range(steps):
@@ -277,7 +278,7 @@ def test_reading_nothing_fails_at_the_call(backend: Backend, start: int, stop: i
 def test_deleting(backend: Backend, algorithm: str) -> None:
     upload = backend.begin(digest(algorithm, RIGHT))
     upload.send(RIGHT)
-    key = backend.storage.complete(upload.key, upload.reference, digest(algorithm, RIGHT)).key
+    key = backend.complete(upload.key, upload.reference, digest(algorithm, RIGHT)).key
     backend.storage.abort(upload.key, upload.reference)
     for _ in range(2):
         backend.storage.delete(key)
@@ -287,14 +288,14 @@ def test_deleting(backend: Backend, algorithm: str) -> None:
         backend.storage.read(key)
     # No completion brings it back; which error it is differs.
     with pytest.raises(StorageError):
-        backend.storage.complete(upload.key, upload.reference, digest(algorithm, RIGHT))
+        backend.complete(upload.key, upload.reference, digest(algorithm, RIGHT))
     assert list(backend.storage.list_objects()) == []
 
 
 def test_aborting_leaves_the_object(backend: Backend, algorithm: str) -> None:
     upload = backend.begin(digest(algorithm, RIGHT))
     upload.send(RIGHT)
-    key = backend.storage.complete(upload.key, upload.reference, digest(algorithm, RIGHT)).key
+    key = backend.complete(upload.key, upload.reference, digest(algorithm, RIGHT)).key
     backend.storage.abort(upload.key, upload.reference)
     assert backend.read(key) == RIGHT
 
@@ -308,15 +309,15 @@ def test_lists(backend: Backend, algorithm: str) -> None:
     listed = list(backend.storage.list_uploads())
     assert {(each.key, each.upload) for each in listed} == {(each.key, each.reference) for each in uploads}
     # moto says that every multipart upload was begun in 2010.
-    if backend.store != "moto" or algorithm == "sha256":
+    if backend.store != "moto" or uploads[0].reference == "put":
         assert all(abs(utc_now() - each.started_at) < timedelta(minutes=5) for each in listed)
-    stored = backend.storage.complete(uploads[0].key, uploads[0].reference, digest(algorithm, RIGHT))
+    stored = backend.complete(uploads[0].key, uploads[0].reference, digest(algorithm, RIGHT))
     for upload in uploads:
         backend.storage.abort(upload.key, upload.reference)
     assert list(backend.storage.list_uploads()) == []
-    [(key, changed_at)] = backend.storage.list_objects()
-    assert key == stored.key
-    assert abs(utc_now() - changed_at) < timedelta(minutes=5)
+    [entry] = backend.storage.list_objects()
+    assert (entry.key, entry.size) == (stored.key, len(RIGHT))
+    assert abs(utc_now() - entry.changed_at) < timedelta(minutes=5)
 
 
 def test_concurrent_transfers_do_not_mix(backend: Backend, algorithm: str) -> None:
@@ -333,7 +334,7 @@ def test_concurrent_transfers_do_not_mix(backend: Backend, algorithm: str) -> No
     winners = []
     for data in contents:
         with suppress(ChecksumMismatchError, UploadGoneError):
-            key = backend.storage.complete(upload.key, upload.reference, digest(algorithm, data)).key
+            key = backend.complete(upload.key, upload.reference, digest(algorithm, data)).key
             winners.append((backend.read(key), data))
     assert len(winners) == 1
     assert winners[0][0] == winners[0][1]
@@ -347,7 +348,7 @@ def test_concurrent_completions_agree(backend: Backend, algorithm: str) -> None:
 
     def complete(_: int) -> str:
         barrier.wait()
-        return backend.storage.complete(upload.key, upload.reference, checksum).key
+        return backend.complete(upload.key, upload.reference, checksum).key
 
     with ThreadPoolExecutor(8) as pool:
         keys = list(pool.map(complete, range(8)))
@@ -369,7 +370,7 @@ def test_transfers_during_completion_never_change_it(backend: Backend, algorithm
             sending = pool.submit(send)
             barrier.wait()
             try:
-                stored = backend.storage.complete(upload.key, upload.reference, digest(algorithm, RIGHT))
+                stored = backend.complete(upload.key, upload.reference, digest(algorithm, RIGHT))
             except ChecksumMismatchError:
                 stored = None
             sending.result()
@@ -388,7 +389,7 @@ def test_keys_the_portal_did_not_make(backend: Backend) -> None:
 def test_signed_download(direct: Backend) -> None:
     upload = direct.begin(digest("md5", RIGHT))
     upload.send(RIGHT)
-    key = direct.storage.complete(upload.key, upload.reference, digest("md5", RIGHT)).key
+    key = direct.complete(upload.key, upload.reference, digest("md5", RIGHT)).key
     disposition = "attachment; filename=\"a b.fq\"; filename*=UTF-8''%E6%97%A5.fq"
     request = direct.storage.presign_download(key, disposition=disposition, seconds=60)
     answer = send_request("GET", request)

@@ -30,7 +30,8 @@ from datameta.storage import (
     UploadGoneError,
     open_storage,
 )
-from datameta.storage.s3 import S3Storage, _check_clock
+from datameta.storage.s3 import S3Storage
+from datameta.storage.s3_probe import check_clock as _check_clock
 from tests.storage.backends import (
     Backend,
     RefusedError,
@@ -138,7 +139,7 @@ def test_store_refuses_an_address_used_otherwise(real: Backend) -> None:
     other = real.presign(upload.key, upload.reference, digest("md5", OTHER))
     assert other is not None
     for attempt in (
-        PresignedRequest(request.url),
+        PresignedRequest(request.url, {}, request.expires_at),
         PresignedRequest(request.url, other.headers),
         PresignedRequest(request.url.replace("partNumber=1", "partNumber=2"), request.headers),
         PresignedRequest(request.url.replace(upload.key, new_key()), request.headers),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datameta.logic.files import check_checksum, check_name, make_disposition
+from datameta.logic.file_names import check_checksum, check_name, make_disposition
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 

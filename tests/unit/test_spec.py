@@ -18,6 +18,7 @@ PUBLIC_OPERATIONS = {
     ("post", "/rpc/request-password-reset"),
     ("put", "/upload/{id}"),
     ("post", "/upload/{id}"),
+    ("put", "/upload/{id}/{number}"),
     ("get", "/download/{token}"),
     ("get", "/server"),
     ("post", "/registrations"),

@@ -1,0 +1,55 @@
+"""Room in the store: how much a user and a group may have there, where a site admin has set a limit.
+
+What was announced with its size is refused at the announcement, never once its bytes were sent. A file
+counts with its size, before its confirmation with the announced one.
+"""
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import Session
+
+from datameta.authz import Actor
+from datameta.errors import Problem, TooLargeError
+from datameta.logic.appsettings import get_settings
+from datameta.models import File, Group, User
+
+UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
+
+
+def check_quotas(db: Session, actor: Actor, *, size: int | None) -> None:
+    """Check that there is room for ``size`` more bytes, or for anything at all if the size is not known.
+
+    The room is the actor's until the transaction ends. Raises ``TooLargeError`` naming each full quota.
+    """
+    limits = get_settings(db, "quota_user_bytes", "quota_group_bytes")
+    if not any(limits.values()):
+        return
+    # One announcement of a group at a time: else two at once would both take the last room.
+    db.execute(select(Group.id).where(Group.id == actor.group_id).with_for_update(key_share=True))
+    holders = {
+        "quota_user_bytes": ("You have", File.user_id == actor.id),
+        "quota_group_bytes": (
+            "Your group has",
+            File.user_id.in_(select(User.id).where(User.group_id == actor.group_id)),
+        ),
+    }
+    problems = []
+    for key, (holder, is_theirs) in holders.items():
+        limit = limits[key]
+        used = _sum_sizes(db, is_theirs) if limit else 0
+        if limit and used + (size or 1) > limit:
+            room = f"{holder} {format_size(used)} of {format_size(limit)} here"
+            needed = "" if size is None else f", and this file has {format_size(size)}"
+            problems.append(Problem(f"{room}{needed}. Delete what is not needed, or ask for more.", "quota_exceeded"))
+    if problems:
+        raise TooLargeError(problems)
+
+
+def format_size(size: int) -> str:
+    """Return a number of bytes as people read it, in decimal units."""
+    power = max(0, min((len(str(size)) - 1) // 3, len(UNITS) - 1))
+    return f"{size / 1000**power:.3g} {UNITS[power]}"
+
+
+def _sum_sizes(db: Session, is_theirs: ColumnElement[bool]) -> int:
+    occupied = func.coalesce(File.size, File.announced_size, 0)
+    return int(db.scalars(select(func.coalesce(func.sum(occupied), 0)).where(is_theirs)).one())

@@ -1,0 +1,42 @@
+"""Runs the ``datameta`` command as tests of faults need it: ``python -m tests.faults.launcher BUG COMMAND…``.
+
+BUG is the name of a bug of ``tests.faults.planted``, or ``none``. Nothing here changes what the command does, but how
+long one waits for it: workers are forked from a process that has built the application before, and a worker that
+was killed is replaced at once, however often that has happened.
+"""
+
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+from datameta import server
+from datameta.app import make_app
+from datameta.cli import main
+from datameta.database import Database
+from datameta.logic import sweep
+from datameta.settings import read_settings
+from datameta.storage import open_storage
+from tests.faults.planted import BUGS
+
+NOTHING_IS_YOUNG = "TESTS_FAULTS_NOTHING_IS_YOUNG"
+"""If this variable is set, the sweeper takes also what has just come to the store for old."""
+
+
+def warm_up() -> None:
+    """Build the application once, for what that leaves in memory."""
+    settings = read_settings()
+    make_app(settings, Database("postgresql+psycopg://nobody@127.0.0.1:1/none"), open_storage(settings))
+
+
+if __name__ == "__main__":
+    bug, words = sys.argv[1], sys.argv[2:]
+    if bug != "none":
+        BUGS[bug]()
+    server.LONGEST_BACKOFF_SECONDS = 0
+    if os.environ.get(NOTHING_IS_YOUNG):
+        sweep.ORPHAN_AGE = timedelta(0)
+    if words[0] == "serve":
+        warm_up()
+    sys.argv = [str(Path(sys.argv[0]).with_name("datameta")), *words]
+    main()

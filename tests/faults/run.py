@@ -1,0 +1,176 @@
+"""One run: a site, its clients, what befalls it, and the verdict."""
+
+import itertools
+import random
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from sqlalchemy import make_url
+
+from tests.faults import checker
+from tests.faults.chaos import Chaos
+from tests.faults.checker import Finding, World
+from tests.faults.clients import API, READS, SAMPLE, Client, Values
+from tests.faults.history import CUT, Event, History
+from tests.faults.launcher import NOTHING_IS_YOUNG
+from tests.faults.site import Site
+
+CLIENTS = 8
+SHOWN_FINDINGS = 10
+AGE = """
+UPDATE files SET state_changed_at = state_changed_at - interval '3 hours';
+"""
+
+
+@dataclass
+class Report:
+    """What was done and what was found."""
+
+    seed: int
+    events: list[Event]
+    befell: Counter[str]
+    world: World
+    findings: list[Finding] = field(default_factory=list)
+    commands: dict[str, str] = field(default_factory=dict)
+    orphans: int = 0
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [
+                *_tabulate(self.events),
+                "",
+                *(f"{number:8,} {what}" for what, number in sorted(self.befell.items())),
+                f"{len(self.world.files):8,} files, {len(self.world.objects):,} objects, "
+                f"{len(self.world.submissions):,} submissions, {self.orphans:,} orphans until the store's were swept",
+                "",
+                *(f"{words}: {outcome}" for words, outcome in self.commands.items()),
+                "",
+                *(f"{number:8,} {kind}" for kind, number in checker.count_kinds(self.findings).items()),
+                *(f"\n{finding}" for finding in self.findings[:SHOWN_FINDINGS]),
+                *([f"… and {len(self.findings) - SHOWN_FINDINGS} more"] if len(self.findings) > SHOWN_FINDINGS else []),
+                f"\nseed {self.seed}: " + ("FAILED" if self.findings else "nothing lost, changed, torn or duplicate"),
+            ]
+        )
+
+
+def run(site: Site, *, seed: int, kills: int, stops: int, freezes: int, pace: float) -> Report:
+    """Let clients work while the site is beaten; then heal it, sweep it twice, and check everything."""
+    drawn = random.Random(seed)
+    define_fields(site)
+    history, stop, values = History(site.folder / "history.jsonl"), threading.Event(), Values()
+    clients = [
+        Client(
+            index,
+            site.address,
+            site.add_user(f"client{index}"),
+            history,
+            random.Random(drawn.random()),
+            values,
+            stop,
+            itertools.count(),
+        )
+        for index in range(CLIENTS)
+    ]
+    chaos = Chaos(site, drawn, kills, stops, freezes, pace)
+    threads = [threading.Thread(target=client.run, daemon=True) for client in clients]
+    for thread in threads:
+        thread.start()
+    try:
+        chaos.run()
+        site.wait_until_ready()
+    finally:
+        stop.set()
+    for thread in threads:
+        thread.join()
+    return judge(site, history, chaos.done, seed)
+
+
+def judge(site: Site, history: History, befell: Counter[str], seed: int) -> Report:
+    """Sweep twice, do what is due, and hold the history against what is left."""
+    site.worker.kill()
+    commands = {}
+    findings = []
+
+    def do(*words: str, **variables: str) -> None:
+        done = site.run(*words, **variables)
+        said = " ".join((done.stdout + (done.stderr if done.returncode else "")).split())[-300:]
+        shown = " ".join([*words, *variables])
+        while shown in commands:
+            shown += " again"
+        commands[shown] = f"{done.returncode} {said}"
+        if done.returncode:
+            findings.append(Finding(checker.UNFINISHED, f"datameta {' '.join(words)}", f"ended with {done.returncode}"))
+
+    for _ in range(2):
+        age_rows(site)
+        do("sweep")
+        do("worker", "--once")
+    do("audit", "check")
+    do("fsck")
+    world = read_world(site)
+    findings = [*checker.find_faults(history.events, world), *findings]
+    do("sweep", **{NOTHING_IS_YOUNG: "yes"})
+    orphans = len(world.objects)
+    world = read_world(site)
+    kept = {file.storage_key for file in world.files.values() if file.state == checker.CONFIRMED}
+    findings += [
+        Finding(checker.UNFINISHED, key, "belongs to no file, and was not swept")
+        for key in sorted(world.objects.keys() - kept)
+        if key.startswith("files/")
+    ]
+    known = {str(finding) for finding in findings}
+    findings += [found for found in checker.find_faults(history.events, world) if str(found) not in known]
+    return Report(seed, history.events, befell, world, findings, commands, orphans - len(world.objects))
+
+
+def read_world(site: Site) -> World:
+    """Read what is left, past the portal."""
+    return checker.read_world(site.postgres.url, checker.read_objects(site.open_store(), site.bucket))
+
+
+def age_rows(site: Site) -> None:
+    """Let every state be three hours older; no upload expires by that."""
+    execute(site, AGE)
+
+
+def execute(site: Site, statements: str) -> None:
+    """Change the database past the portal."""
+    conninfo = make_url(site.postgres.url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(conninfo) as connection:
+        connection.execute(statements)  # type: ignore[arg-type]
+
+
+def define_fields(site: Site) -> None:
+    """Define the two fields of every set, as a site admin does."""
+    token = site.add_user("admin", site_admin=True)
+    admin = Client(-1, site.address, token, History(), random.Random(), Values(), threading.Event())
+    for order, (name, rules) in enumerate({SAMPLE: {"isSiteUnique": True, "isMandatory": True}, READS: {"isFile": True}}.items()):
+        texts = dict.fromkeys(("regexDescription", "longDescription", "example", "regExp", "dateTimeFmt"), "")
+        flags = dict.fromkeys(("isMandatory", "isFile", "isSubmissionUnique", "isSiteUnique"), False)
+        definition: dict[str, Any] = {"name": name, "order": order, "serviceId": None, **texts, **flags, **rules}
+        answer = admin.call("define", "POST", "/metadata", definition)
+        assert answer.is_good, answer
+
+
+def _tabulate(events: Iterable[Event]) -> list[str]:
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for event in events:
+        counts[event.operation][_outcome(event.status)] += 1
+    heads = ("done", "refused", "503", "failed", "cut")
+    lines = [f"{'':20}" + "".join(f"{head:>9}" for head in ("all", *heads))]
+    for operation, outcomes in {**counts, "in all": sum(counts.values(), Counter())}.items():
+        lines.append(f"{operation:20}" + "".join(f"{number:9,}" for number in (outcomes.total(), *(outcomes[head] for head in heads))))
+    return lines
+
+
+def _outcome(status: int) -> str:
+    if status == CUT:
+        return "cut"
+    if status == 503:
+        return "503"
+    return "done" if status < 400 else "refused" if status < 500 else "failed"

@@ -1,0 +1,275 @@
+"""An installation in processes of its own: PostgreSQL, an object store, the portal with three workers, and a worker.
+
+The rule: each part can be killed and started alone, and nothing is shared with the process of the test but what
+went over a socket. Parts must be started by the main thread: the kernel ends a child with the thread that made it.
+"""
+
+import ctypes
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from datameta import embedded, migrations
+from datameta.clock import utc_now
+from datameta.database import Database
+from datameta.logic import groups, keys, users
+from datameta.settings import Settings
+from tests.rgw import PR_SET_PDEATHSIG, RGW, run_rgw
+
+REPOSITORY = Path(__file__).parents[2]
+WORKERS = 3
+START_SECONDS = 60
+REGION = "us-east-1"
+
+
+@dataclass
+class Postgres:
+    """A durable PostgreSQL that can be stopped as by a power failure."""
+
+    home: Path
+    url: str
+    stops: int = 0
+
+    def stop_at_once(self) -> None:
+        """End all its processes without a checkpoint; it will recover from its log."""
+        self._cluster.run("pg_ctl", "stop", "-m", "immediate")
+        self.stops += 1
+
+    def start(self) -> None:
+        """Start it, and wait until it has recovered."""
+        self._cluster.start(durable=True)
+
+    @property
+    def _cluster(self) -> Any:
+        return embedded._Cluster.find(self.home)
+
+
+@contextmanager
+def run_postgres(home: Path) -> Iterator[Postgres]:
+    """Run a PostgreSQL with the newest schema, until the block ends."""
+    with embedded.running(home) as url:
+        migrations.upgrade(url)
+        yield Postgres(home, url)
+
+
+@dataclass
+class Program:
+    """One command of the portal that runs until it is killed; what it says goes to a file."""
+
+    command: list[str]
+    environment: dict[str, str]
+    log: Path
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def start(self) -> None:
+        """Start it, if it does not run."""
+        if self.process is not None and self.process.poll() is None:
+            return
+        libc = ctypes.CDLL(None)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                cwd=REPOSITORY,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+            )
+
+    @property
+    def children(self) -> list[int]:
+        """The ids of its own children (Linux)."""
+        if self.process is None:
+            return []
+        try:
+            pid = self.process.pid
+            return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
+        except OSError:
+            return []
+
+    def kill(self) -> None:
+        """Kill it with its children, all at once."""
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGSTOP)
+        for child in self.children:
+            kill(child)
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
+
+def kill(pid: int) -> None:
+    """Send SIGKILL; the process may have ended by itself."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+@dataclass
+class Site:
+    """All parts, and how to look past the portal."""
+
+    folder: Path
+    postgres: Postgres
+    rgw: RGW | None
+    port: int
+    bug: str
+    bucket: str
+    environment: dict[str, str]
+    portal: Program = field(init=False)
+    worker: Program = field(init=False)
+
+    def __post_init__(self) -> None:
+        serve = ("serve", "--port", str(self.port), "--workers", str(WORKERS), "--no-worker")
+        self.portal = Program(self.command(*serve), self.environment, self.folder / "portal.log")
+        self.worker = Program(self.command("worker"), self.environment, self.folder / "worker.log")
+
+    @property
+    def address(self) -> str:
+        """Where the portal listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def command(self, *words: str) -> list[str]:
+        """Return the command line of ``datameta`` with the site's bug."""
+        return [sys.executable, "-m", "tests.faults.launcher", self.bug, *words]
+
+    def run(self, *words: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command of the portal to its end."""
+        return subprocess.run(
+            self.command(*words),
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=REPOSITORY,
+            env={**self.environment, **variables},
+        )
+
+    def wait_until_ready(self) -> None:
+        """Wait until the portal answers, database and all."""
+        deadline = time.monotonic() + START_SECONDS
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        while time.monotonic() < deadline:
+            self.portal.start()
+            try:
+                with opener.open(f"{self.address}/api/v1/server", timeout=5):
+                    return
+            except (OSError, urllib.error.URLError):
+                time.sleep(0.1)
+        raise AssertionError(f"The portal does not answer:\n{self.portal.log.read_text()[-3000:]}")
+
+    def open_store(self) -> Any:
+        """Return an S3 client that knows nothing of the portal."""
+        assert self.rgw is not None
+        return make_s3_client(self.rgw)
+
+    def add_user(self, name: str, **roles: bool) -> str:
+        """Add a user and return an API key of theirs."""
+        database = Database(self.postgres.url)
+        settings = Settings(home=self.folder, bcrypt_cost=4)
+        try:
+            with database.sessions.begin() as db:
+                group, _ = groups.find_or_add_group(db, name="Lab", site_id_format=settings.id_groups)
+                added = users.add_user(
+                    db,
+                    settings=settings,
+                    email=f"{name}@example.org",
+                    name=name,
+                    group=group,
+                    password=secrets.token_hex(16),
+                    **roles,
+                )
+                expires_at = utc_now().replace(year=utc_now().year + 1, day=1)
+                return keys.add_key(db, user_id=added.id, label="faults", expires_at=expires_at)[1]
+        finally:
+            database.dispose()
+
+
+def make_s3_client(rgw: RGW) -> Any:
+    """Return a client for all of the gateway."""
+    return boto3.client(
+        "s3",
+        endpoint_url=rgw.endpoint,
+        region_name=REGION,
+        aws_access_key_id=rgw.access_key,
+        aws_secret_access_key=rgw.secret_key,
+        config=Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            proxies={},
+        ),
+    )
+
+
+@contextmanager
+def run_site(
+    folder: Path, *, postgres: Postgres, rgw: RGW | None, bug: str = "none", variables: Mapping[str, str] | None = None
+) -> Iterator[Site]:
+    """Run a portal on a database and on a store: RGW with a bucket of its own, or else a local folder."""
+    bucket = f"faults-{secrets.token_hex(6)}"
+    port = find_free_port()
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DATAMETA_", "AWS_", "PG")) and not name.lower().endswith("_proxy")
+    }
+    environment = kept | {
+        "PYTHONUNBUFFERED": "1",
+        "DATAMETA_HOME": str(folder / "home"),
+        "DATAMETA_BASE_URL": f"http://127.0.0.1:{port}",
+        "DATAMETA_DATABASE_URL": postgres.url,
+        "DATAMETA_BCRYPT_COST": "4",
+    }
+    if rgw is not None:
+        make_s3_client(rgw).create_bucket(Bucket=bucket)
+        environment |= {
+            "AWS_ACCESS_KEY_ID": rgw.access_key,
+            "AWS_SECRET_ACCESS_KEY": rgw.secret_key,
+            "DATAMETA_STORAGE": "s3",
+            "DATAMETA_S3_ENDPOINT": rgw.endpoint,
+            "DATAMETA_S3_BUCKET": bucket,
+            "DATAMETA_S3_REGION": REGION,
+        }
+    site = Site(folder, postgres, rgw, port, bug, bucket, environment | dict(variables or {}))
+    with ExitStack() as parts:
+        parts.callback(site.portal.kill)
+        parts.callback(site.worker.kill)
+        site.portal.start()
+        site.wait_until_ready()
+        yield site
+
+
+def find_free_port() -> int:
+    """Return a port of the loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def run_everything(folder: Path, *, bug: str = "none", variables: Mapping[str, str] | None = None) -> Iterator[Site]:
+    """Run a site with a PostgreSQL and an RGW of its own."""
+    (folder / "rgw").mkdir()
+    with (
+        run_rgw(folder / "rgw") as rgw,
+        run_postgres(folder / "database") as postgres,
+        run_site(folder, postgres=postgres, rgw=rgw, bug=bug, variables=variables) as site,
+    ):
+        site.worker.start()
+        yield site
