@@ -17,6 +17,7 @@ COMMANDS = {
     "audit": SERVER,
     "db": SERVER,
     "download": CLIENT,
+    "fsck": SERVER,
     "key": SERVER,
     "serve": SERVER,
     "storage": SERVER,

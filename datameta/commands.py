@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import update_wrapper
@@ -34,6 +34,8 @@ from datameta.jobs.tasks import Site
 from datameta.jobs.worker import WorkerError, do_due_jobs, run_worker
 from datameta.logic import demo, groups, keys, users
 from datameta.logic.audit import find_broken_seal, seal_events
+from datameta.logic.fsck import Finding, Proof, measure_content, prove_content, prove_site
+from datameta.logic.sweep import check_store
 from datameta.logic.sweep import sweep as run_sweep
 from datameta.settings import Settings, SettingsError, read_settings
 from datameta.storage import open_storage
@@ -230,9 +232,42 @@ def sweep(settings: Settings) -> None:
     with _open_database(settings) as database, database.locked(SWEEP_LOCK) as is_ours:
         if not is_ours:
             raise click.ClickException("Another sweep is running.")
-        done = run_sweep(database.sessions, open_storage(settings))
+        store = open_storage(settings)
+        done = run_sweep(database.sessions, store) + check_store(database.sessions, store)
     for kind, number in sorted(done.items()):
         click.echo(f"{number:8,} {kind}")
+
+
+@click.command()
+@click.option("--content", is_flag=True, help="Read every confirmed file, too, and compare it with its checksums.")
+@installation
+def fsck(settings: Settings, content: bool) -> None:
+    """Prove that all rows, the store, the claims to unique values and the audit agree; exit code 1 if not.
+
+    Nothing is changed; the portal may run meanwhile.
+    """
+    proofs: list[Proof] = []
+
+    def show(reports: Iterable[Finding | Proof]) -> None:
+        for report in reports:
+            if isinstance(report, Proof):
+                proofs.append(report)
+            else:
+                mark = "FAIL" if report.is_wrong else "note"
+                click.echo(f"{mark:<5} {report.subject}: {report.message}. {report.advice}")
+
+    with _open_database(settings) as database:
+        store = open_storage(settings)
+        show(prove_site(database.sessions, store))
+        if content:
+            size = measure_content(database.sessions)
+            with click.progressbar(length=size, label="Reading", file=sys.stderr) as bar:
+                show(prove_content(database.sessions, store, advance=bar.update))
+    for proof in proofs:
+        mark = "FAIL" if proof.wrong else "ok"
+        click.echo(f"{mark:<5}{proof.count:>14,} {proof.what}" + (f": {proof.wrong:,} wrong" if proof.wrong else ""))
+    if any(proof.wrong for proof in proofs):
+        raise click.ClickException("Not everything is as it should be.")
 
 
 @click.group()

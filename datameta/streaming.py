@@ -74,18 +74,15 @@ class Body(io.RawIOBase):
         """
         if size is None or size < 0:
             return self.readall()
-        with self._changed:
-            # In halves, since it costs the loop a round to be stopped and resumed.
-            resumes = not (self.wants_more or self._is_over) and self._buffered <= BUFFER_BYTES // 2
-            self.wants_more = self.wants_more or resumes
-        if resumes:
-            self._resume()
+        self._ask_for_more()
         with self._changed:
             if not self._changed.wait_for(lambda: self._pieces or self._is_over, self._idle_seconds):
                 self.break_off()
             if self._error is not None and not self._pieces:
                 raise self._error
-            return self._take(size)
+            data = self._take(size)
+        self._ask_for_more()
+        return data
 
     def close(self) -> None:
         """Drop what nobody will read."""
@@ -94,15 +91,22 @@ class Body(io.RawIOBase):
             self.wants_more = False
         super().close()
 
+    def _ask_for_more(self) -> None:
+        with self._changed:
+            # Not for every piece: to stop and to resume costs the loop a round each.
+            if self.wants_more or self._is_over or self._buffered > BUFFER_BYTES // 2:
+                return
+            self.wants_more = True
+        self._resume()
+
     def _take(self, size: int) -> bytes:
-        taken: list[bytes | memoryview] = []
-        missing = size
-        while self._pieces and missing:
-            piece = self._pieces.popleft()
-            if len(piece) > missing:
-                self._pieces.appendleft(memoryview(piece)[missing:])
-                piece = memoryview(piece)[:missing]
-            taken.append(piece)
-            missing -= len(piece)
-        self._buffered -= size - missing
+        taken = []
+        while self._pieces and len(self._pieces[0]) <= size:
+            taken.append(self._pieces.popleft())
+            size -= len(taken[-1])
+        if self._pieces and not taken:
+            piece = memoryview(self._pieces.popleft())
+            self._pieces.appendleft(piece[size:])
+            taken.append(piece[:size])
+        self._buffered -= sum(map(len, taken))
         return b"".join(taken)

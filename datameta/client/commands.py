@@ -1,10 +1,10 @@
 """The commands of those who hand in files and fetch them."""
 
+import inspect
 import json
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -54,14 +54,16 @@ def client_command(done: str) -> Callable[[Callable[..., None]], click.Command]:
         ]
         for option in reversed(options):
             command = option(command)
-        command.__doc__ = f"{command.__doc__}\n{EXIT_CODES.format(done=done)}"
+        command.__doc__ = f"{inspect.getdoc(command)}\n{EXIT_CODES.format(done=done)}"
         return click.command()(command)
 
     return decorate
 
 
 @client_command("confirmed")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument(
+    "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False)
+)
 def upload(files: tuple[Path, ...], url: str, key: str, jobs: int, patience: float, as_json: bool) -> None:
     """Hand in files: send them, have them verified and confirmed.
 
@@ -72,7 +74,7 @@ def upload(files: tuple[Path, ...], url: str, key: str, jobs: int, patience: flo
         sources = open_sources(files)
     except ClientError as error:
         raise click.UsageError(str(error)) from None
-    with Display(files=len(sources), size=sum(source.size for source in sources)) as display:
+    with Display() as display:
 
         def start(portal: Portal) -> Iterable[Outcome]:
             return Uploader(portal, display, jobs=jobs).upload(sources)
@@ -84,15 +86,13 @@ def upload(files: tuple[Path, ...], url: str, key: str, jobs: int, patience: flo
 @client_command("there and right")
 @click.argument("submission")
 @click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), default=".", help="Default: here.")
-def download(
-    submission: str, folder: Path, url: str, key: str, jobs: int, patience: float, as_json: bool
-) -> None:
+def download(submission: str, folder: Path, url: str, key: str, jobs: int, patience: float, as_json: bool) -> None:
     """Fetch all files of a submission into a folder, and verify them.
 
     Files that are there and right are kept; what was fetched in part is gone on with. Writes manifest.json, and
     SHA256SUMS for 'sha256sum -c'.
     """
-    with Display(files=0) as display:
+    with Display() as display:
 
         def start(portal: Portal) -> Iterable[Outcome]:
             return Downloader(portal, display, jobs=jobs).download(submission, folder)
@@ -134,6 +134,8 @@ def run(
     except ClientError as error:
         display.print(f"Error: {error}")
         return REFUSAL
+    finally:
+        network.close()
     if UNFINISHED in states:
         display.print("Run the same command again: it goes on from here.")
         return TO_BE_RESUMED

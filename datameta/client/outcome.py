@@ -6,7 +6,7 @@ from typing import Any
 
 CONFIRMED = "confirmed"
 FETCHED = "fetched"
-PRESENT = "already there"
+PRESENT = "already_there"
 REFUSED = "refused"
 UNFINISHED = "unfinished"
 
@@ -25,7 +25,7 @@ class Outcome:
     def describe(self) -> str:
         """Return a line for people."""
         site = f" ({self.file['id']['site']})" if self.file else ""
-        return f"{self.name}{site}: {self.state}" + (f": {self.error}" if self.error else "")
+        return f"{self.name}{site}: {self.state.replace('_', ' ')}" + (f": {self.error}" if self.error else "")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the object of ``--json``."""

@@ -6,6 +6,7 @@ order: it takes the MD5 of the whole and compares what arrived earlier.
 """
 
 import hashlib
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from queue import PriorityQueue
-from typing import Protocol
+from typing import Protocol, Self
 
 from datameta.client.network import Network, RefusedError
 from datameta.client.progress import Bar
@@ -23,6 +24,7 @@ from datameta.client.source import Source
 RUN_PARTS = 8
 RUN_BYTES = 128 << 20
 ATTEMPTS = 3
+LAST = math.inf
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,21 @@ class Receiver(Protocol):
 
 
 class Pool:
-    """So many threads that do what is queued, the lower orders first. They end with the process."""
+    """So many threads that do what is queued, the lower orders first, until the block ends or the process."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._numbers = count()
-        self._queue: PriorityQueue[tuple[int, int, Callable[[], None], Future[None]]] = PriorityQueue()
-        for _ in range(threads):
+        self._queue: PriorityQueue[tuple[float, int, Callable[[], None], Future[None]]] = PriorityQueue()
+
+    def __enter__(self) -> Self:
+        for _ in range(self.threads):
             threading.Thread(target=self._work, daemon=True).start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for _ in range(self.threads):
+            self._queue.put((LAST, next(self._numbers), _do_nothing, Future()))
 
     def submit(self, order: int, work: Callable[[], None]) -> "Future[None]":
         """Queue some work."""
@@ -67,7 +76,9 @@ class Pool:
 
     def _work(self) -> None:
         while True:
-            _, _, work, future = self._queue.get()
+            order, _, work, future = self._queue.get()
+            if order == LAST:
+                return
             if future.set_running_or_notify_cancel():
                 try:
                     work()
@@ -217,6 +228,10 @@ class PartSender:
     def _size(self, number: int) -> int:
         start, stop = self._span(number)
         return stop - start
+
+
+def _do_nothing() -> None:
+    """End a thread of the pool."""
 
 
 def put_counted(network: Network, request: PartRequest, chunks: Iterator[bytes], size: int, bar: Bar) -> None:

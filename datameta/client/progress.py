@@ -21,7 +21,7 @@ NAME_WIDTH = 40
 class Display:
     """Standard error, with or without bars."""
 
-    def __init__(self, *, files: int, size: int = 0) -> None:
+    def __init__(self) -> None:
         self._console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
@@ -33,7 +33,7 @@ class Display:
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._total = Total(self._progress, files, size) if files > 1 else None
+        self._total: Total | None = None
         self._reported = ""
 
     def __enter__(self) -> Self:
@@ -44,6 +44,11 @@ class Display:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+    def announce(self, files: int, size: int) -> None:
+        """Tell how much there is to do; several files get a bar for all."""
+        if files > 1:
+            self._total = Total(self._progress, files, size)
 
     def add(self, name: str, size: int) -> "Bar":
         """Show a file."""

@@ -41,14 +41,16 @@ class Uploader:
 
     def upload(self, sources: Sequence[Source]) -> Iterator[Outcome]:
         """Hand in the files, whose names differ; yield each as it ends."""
+        self._display.announce(len(sources), sum(source.size for source in sources))
         for file in self._portal.list_staged():
             self._staged.setdefault(file["name"], []).append(file)
-        threading.Thread(target=self._begin_all, args=[sources], daemon=True).start()
-        for _ in sources:
-            ended = self._ended.get()
-            if isinstance(ended, Exception):
-                raise ended
-            yield ended
+        with self._pool:
+            threading.Thread(target=self._begin_all, args=[sources], daemon=True).start()
+            for _ in sources:
+                ended = self._ended.get()
+                if isinstance(ended, Exception):
+                    raise ended
+                yield ended
 
     def _begin_all(self, sources: Sequence[Source]) -> None:
         for order, source in enumerate(sources):
@@ -114,9 +116,7 @@ class Uploader:
 
     def _put(self, source: Source, announced: dict[str, Any], bar: Bar) -> None:
         request = PartRequest(announced["urlToUpload"], announced.get("requestHeaders", {}))
-        self._network.insist(
-            lambda: put_counted(self._network, request, source.read(0, source.size), source.size, bar)
-        )
+        self._network.insist(lambda: put_counted(self._network, request, source.read(0, source.size), source.size, bar))
 
     def _confirm(self, file_id: str, checksum: str, size: int) -> dict[str, Any]:
         try:
@@ -167,9 +167,10 @@ class Uploader:
             if file["contentUploaded"]:
                 if file["filesize"] == source.size:
                     candidates.append((file, "verified"))
-            elif session := self._portal.get_session(file["id"]["uuid"]):
-                if session["size"] == source.size and session["state"] != "open":
-                    candidates.append((file, session["state"]))
+                continue
+            session = self._portal.get_session(file["id"]["uuid"])
+            if session is not None and session["size"] == source.size and session["state"] != "open":
+                candidates.append((file, session["state"]))
         digests: dict[str, str] = {}
         for file, state in candidates:
             algorithm = "md5" if len(file["checksum"]) == 32 else "sha256"

@@ -20,6 +20,7 @@ from datameta.logic.audit import SEAL_BATCH, seal_events
 from datameta.logic.file_rows import store_errors
 from datameta.logic.mail import MailError, open_order, write_mail
 from datameta.logic.registrations import remove_old_registrations
+from datameta.logic.sweep import check_store as run_store_check
 from datameta.logic.sweep import sweep as run_sweep
 from datameta.logic.throttle import delete_empty_buckets
 from datameta.models import IdempotentAnswer, LoginSession, PasswordToken
@@ -101,6 +102,11 @@ def sweep(site: Site, context: JobContext, timestamp: int) -> None:
             run_sweep(site.database.sessions, site.storage)
 
 
+def check_store(site: Site, context: JobContext, timestamp: int) -> None:
+    """Compare what is in the store with what should be."""
+    run_store_check(site.database.sessions, site.storage)
+
+
 def seal_audit(site: Site, context: JobContext, timestamp: int) -> None:
     """Chain the events that are not sealed yet."""
     with site.database.locked(SEAL_LOCK) as is_ours:
@@ -142,6 +148,7 @@ async def tend_jobs(site: Site, context: JobContext, timestamp: int) -> None:
 
 PERIODIC: dict[str, tuple[str, Callable[..., Any]]] = {
     "sweep": ("*/10 * * * *", sweep),
+    "check_store": ("41 3 * * *", check_store),
     "check_contents": ("23 * * * *", check_contents),
     "seal_audit": ("* * * * *", seal_audit),
     "tend_jobs": ("* * * * *", tend_jobs),

@@ -5,7 +5,7 @@ meanwhile is never taken for wrong: the store is compared as in ``logic/inventor
 snapshot. A rule that a definition was given later binds only what was submitted after.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,20 +17,20 @@ from sqlalchemy import (
     ColumnElement,
     LargeBinary,
     MetaData,
+    Numeric,
+    Row,
     String,
     Table,
     and_,
     case,
     cast,
-    column,
     exists,
     func,
     literal,
-    null,
     or_,
     select,
-    table,
     text,
+    true,
 )
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -75,6 +75,9 @@ PATIENCE = timedelta(minutes=20)
 LATENCY = timedelta(minutes=10)
 """A request that began so long before a change of a definition may have been judged by the former one."""
 
+SWEEP = "See that a worker runs, or run 'datameta sweep'."
+RESTORE = "The portal does no such thing: find out who else writes to the database, and restore a backup."
+
 WANTED = Table(
     "wanted_claims",
     MetaData(),
@@ -114,24 +117,26 @@ def prove_site(sessions: sessionmaker[Session], storage: Storage) -> Iterator[Fi
     Raises ``UnavailableError``.
     """
     with store_errors(), take_inventory(sessions, storage) as inventory:
-        yield from _prove_contents(inventory, storage)
-        yield from _prove_needed(inventory)
+        count = _count(inventory.db, File, File.state.in_(WITH_CONTENT))
+        yield from _conclude("files with their content in the store", count, _check_contents(inventory, storage))
+        count = _count(inventory.db, ENTRIES)
+        yield from _conclude("objects and uploads that a file needs", count, _check_needed(inventory))
     with sessions() as db:
-        # All is rolled back in the end, with the temporary table.
+        # All this is rolled back in the end, the temporary table, too.
         connection = db.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         for rule in _list_rules(db):
             yield from _conclude(rule.what, _count(db, rule.model), _apply(db, rule))
-        WANTED.create(connection)
+        WANTED.create(connection, checkfirst=False)
         count = copy_rows(db, WANTED, _list_wanted(db))
         db.execute(text("ANALYZE wanted_claims"))
-        yield from _conclude("values that have to be unique", count, _compare_claims(db))
+        yield from _conclude("values that have to be unique, and their claims", count, _compare_claims(db))
         yield from _conclude("sealed events of the audit", _count(db, AuditSeal), _check_chain(db))
 
 
 def prove_content(
     sessions: sessionmaker[Session], storage: Storage, *, advance: Callable[[int], Any]
 ) -> Iterator[Finding | Proof]:
-    """Read every confirmed file and yield those that are not what was confirmed, and in the end the proof.
+    """Read every confirmed file, yield those that are not what was confirmed, and in the end the proof.
 
     ``advance`` is called with numbers of bytes as they are read. Raises ``UnavailableError``.
     """
@@ -143,32 +148,31 @@ def prove_content(
         if not files:
             break
         for file in files:
-            message = _read_content(storage, file, advance)
-            if message is not None and _is_still_confirmed(sessions, file):
+            with store_errors():
+                message = _check_content(storage, file, advance)
+            if message is not None and _is_confirmed(sessions, file):
                 wrong += 1
-                advice = f"Restore {file.storage_key} from a backup."
-                yield Finding(_name("file", file), message, advice)
+                yield Finding(_name("file", file), message, _restore(file.storage_key))
         count += len(files)
         last_id = files[-1].id
-    yield Proof("confirmed files read and compared with their checksums", count, wrong)
+    yield Proof("files whose content was read, and has the announced checksum", count, wrong)
 
 
 def measure_content(sessions: sessionmaker[Session]) -> int:
     """Return the sum of the sizes of all confirmed files, in bytes."""
     with sessions() as db:
-        return int(db.scalars(select(func.coalesce(func.sum(File.size), 0)).where(_is_confirmed())).one())
+        return int(db.scalars(select(func.sum(File.size)).where(File.state == FileState.CONFIRMED)).one() or 0)
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """What must not be among the rows of a table: ``broken`` selects uuid, site_id and a detail for the message."""
+    """What holds for every row of a table; ``broken`` selects uuid, site_id, and the message, of rows that break it."""
 
     what: str
     model: Any
     kind: str
-    message: str
-    advice: str
-    broken: Query
+    broken: Sequence[Query]
+    advice: str = RESTORE
 
 
 def _conclude(what: str, count: int, findings: Iterable[Finding]) -> Iterator[Finding | Proof]:
@@ -180,8 +184,13 @@ def _conclude(what: str, count: int, findings: Iterable[Finding]) -> Iterator[Fi
 
 
 def _apply(db: Session, rule: _Rule) -> Iterator[Finding]:
-    for row in db.execute(rule.broken.execution_options(yield_per=PAGE)):
-        yield Finding(_name(rule.kind, row), rule.message.format(row[2]), rule.advice)
+    for query in rule.broken:
+        for row in _stream(db, query):
+            yield Finding(_name(rule.kind, row), row.message, rule.advice)
+
+
+def _stream(db: Session, query: Query) -> Iterable[Row[Any]]:
+    return db.execute(query.execution_options(yield_per=PAGE))
 
 
 def _count(db: Session, model: Any, *conditions: ColumnElement[bool]) -> int:
@@ -192,49 +201,35 @@ def _name(kind: str, row: Any) -> str:
     return f"{kind} {row.site_id} ({row.uuid})"
 
 
-def _is_confirmed() -> ColumnElement[bool]:
-    return File.state == FileState.CONFIRMED
+def _restore(key: str | None) -> str:
+    return f"Restore {key} from a backup of the store."
 
 
 # Rows and the store.
 
 
-def _prove_contents(inventory: Inventory, storage: Storage) -> Iterator[Finding | Proof]:
-    def check() -> Iterator[Finding]:
-        messages = {"content_missing": "its content is not in the store", "content_changed": "its content has"}
-        for damaged in find_damaged(inventory, storage, WITH_CONTENT):
-            for row, problem in damaged:
-                message = messages[problem]
-                if problem == "content_changed":
-                    message += f" not the {row.size:,} bytes that it had"
-                yield Finding(_name("file", row), message, f"Restore {row.storage_key} from a backup.")
-        # Of what is there with the right size, reading has told more.
-        known = select(File.uuid, File.site_id, File.storage_key).where(
-            _is_confirmed(), File.problem.is_not(None), is_there()
-        )
-        for row in inventory.db.execute(known):
-            message = "its content was found damaged before"
-            yield Finding(_name("file", row), message, f"Restore {row.storage_key} from a backup.")
-
-    count = _count(inventory.db, File, File.state.in_(WITH_CONTENT))
-    yield from _conclude("files with their content in the store", count, check())
+def _check_contents(inventory: Inventory, storage: Storage) -> Iterator[Finding]:
+    for damaged in find_damaged(inventory, storage, WITH_CONTENT):
+        for row, problem in damaged:
+            is_missing = problem == "content_missing"
+            message = "its content is not in the store" if is_missing else f"its content has not {row.size:,} bytes"
+            yield Finding(_name("file", row), message, _restore(row.storage_key))
+    # Of what is there with the right size, reading has told more.
+    is_known = and_(File.state == FileState.CONFIRMED, File.problem.is_not(None), is_there())
+    for row in _stream(inventory.db, select(File.uuid, File.site_id, File.storage_key).where(is_known)):
+        yield Finding(_name("file", row), "its content was found damaged before", _restore(row.storage_key))
 
 
-def _prove_needed(inventory: Inventory) -> Iterator[Finding | Proof]:
-    """Prove that the store holds nothing without a row; what is young may be on its way, or waits for the sweeper."""
-
-    def check() -> Iterator[Finding]:
-        now = utc_now()
-        for row in list_orphans(inventory, before=now + timedelta(days=1)):
-            kind = "object" if row.upload is None else "upload"
-            age = max(now - row.changed_at, timedelta())
-            message = f"no file needs it, and it is {age.total_seconds() / 3600:.1f} hours old"
-            # The daily check of the store removes it at the first age.
-            is_wrong = age > 2 * sweep.ORPHAN_AGE
-            advice = "See that a worker runs, or run 'datameta sweep'." if is_wrong else "It will be swept."
-            yield Finding(f"{kind} {row.key}", message, advice, is_wrong)
-
-    yield from _conclude("objects and uploads that a file needs", _count(inventory.db, ENTRIES), check())
+def _check_needed(inventory: Inventory) -> Iterator[Finding]:
+    """Find what is in the store without a row; what is young may be on its way, or waits for the sweeper."""
+    now = utc_now()
+    for row in list_orphans(inventory, before=now + timedelta(days=1)):
+        age = max(now - row.changed_at, timedelta())
+        # Once it has the age of orphans, the next daily check of the store removes it.
+        is_wrong = age > 2 * sweep.ORPHAN_AGE
+        advice = SWEEP if is_wrong else "It will be swept, if it is not on its way to a file."
+        message = f"no file needs it, and it is {age.total_seconds() / 3600:.1f} hours old"
+        yield Finding(f"{'object' if row.upload is None else 'upload'} {row.key}", message, advice, is_wrong)
 
 
 # Rows among themselves.
@@ -242,201 +237,142 @@ def _prove_needed(inventory: Inventory) -> Iterator[Finding | Proof]:
 
 def _list_rules(db: Session) -> Iterator[_Rule]:
     """Yield what the schema cannot say."""
-    lost = "No part of the portal does this: look for whoever writes to the database, and restore it from a backup."
-    yield _Rule(
-        "files that nothing keeps from going on",
+    stuck = or_(*(sweep.is_due(state, since=PATIENCE) for state in FileState if state != FileState.CONFIRMED))
+    message = func.concat("it has been ", File.state, " for too long").label("message")
+    moving = [select(File.uuid, File.site_id, message).where(stuck)]
+    yield _Rule("files that are done, or go on", File, "file", moving, SWEEP)
+    yield _Rule("files that agree with themselves and with their submission", File, "file", _select_broken_files())
+    yield _Rule("parts of uploads in parts", UploadPart, "file", [_select_broken_parts()])
+    yield _Rule("submissions that are whole", Submission, "submission", [_select_broken_submissions()])
+    yield _Rule("metadatasets", MetaDataSet, "metadataset", [*_select_broken_sets(db)])
+    yield _Rule("answers of services", ServiceExecution, "metadataset", [_select_broken_answers(db)])
+    yield _Rule("references from fields to files", FileReference, "file", [_select_broken_references()])
+
+
+def _select_broken(model: Any, *rules: tuple[ColumnElement[bool], str]) -> Query:
+    """Select the rows for which one of the conditions is true, with its message."""
+    message = case(*((condition, literal(text)) for condition, text in rules))
+    return select(model.uuid, model.site_id, message).where(message.is_not(None))
+
+
+def _select_broken_files() -> list[Query]:
+    is_confirmed = File.state == FileState.CONFIRMED
+    is_bound = or_(File.submission_id.is_not(None), File.service_execution_id.is_not(None))
+    digest = case((func.length(File.checksum) == 32, File.md5), else_=File.sha256)
+    own_key = literal("files/").concat(cast(File.uuid, String))
+    broken = _select_broken(
         File,
-        "file",
-        "it has been {} for too long",
-        "See that a worker runs, or run 'datameta sweep'.",
-        select(File.uuid, File.site_id, File.state).where(
-            or_(*(sweep.is_due(state, since=PATIENCE) for state in FileState if state != FileState.CONFIRMED))
+        (and_(is_confirmed, digest != File.checksum), "its content has not the digest that was announced"),
+        (~File.storage_key.startswith(own_key), "its content is not at a key of its own"),
+        (
+            and_(is_confirmed, File.part_size.is_not(None), File.size != File.announced_size),
+            "it has another size than its upload in parts",
         ),
-    )
-    for message, condition in _list_file_rules():
-        yield _Rule(
-            "files that agree with themselves", File, "file", message, lost, _select(File).where(condition)
-        )
-    yield _Rule(
-        "parts of uploads",
-        UploadPart,
-        "file",
-        "part {} belongs to no upload in parts, or is beyond its end",
-        lost,
-        select(File.uuid, File.site_id, UploadPart.number)
-        .join(UploadPart, UploadPart.file_id == File.id)
-        .where(or_(File.part_size.is_(None), UploadPart.number < 1, _is_beyond_the_end())),
-    )
-    yield from _list_submission_rules(lost)
-    yield from _list_record_rules(db, lost)
-    yield from _list_reference_rules(db, lost)
-
-
-def _list_file_rules() -> Iterator[tuple[str, ColumnElement[bool]]]:
-    length = func.length(File.checksum)
-    yield (
-        "its content has other digests than were announced",
-        and_(
-            _is_confirmed(),
-            or_(and_(length == 32, File.md5 != File.checksum), and_(length == 64, File.sha256 != File.checksum)),
+        (
+            and_(File.submission_id.is_not(None), File.service_execution_id.is_not(None)),
+            "it is in a submission, and in the answer of a service as well",
         ),
+        (func.coalesce(Submission.user_id, ServiceExecution.user_id) != File.user_id, "somebody else submitted it"),
+        (and_(is_bound, ~exists().where(FileReference.file_id == File.id)), "it is submitted, and no field names it"),
     )
-    yield (
-        "its content is at a key that is not its own",
-        ~File.storage_key.startswith(literal("files/").concat(cast(File.uuid, String))),
-    )
-    yield (
-        "it has another size than its upload in parts",
-        and_(_is_confirmed(), File.part_size.is_not(None), File.size != File.announced_size),
-    )
-    yield (
-        "it is part of a submission and of a service's answer",
-        and_(File.submission_id.is_not(None), File.service_execution_id.is_not(None)),
-    )
+    place = [File.submission_id, File.service_execution_id]
+    count = func.count().over(partition_by=[*place, func.normalize(File.name)]).label("count")
+    named = select(File.uuid, File.site_id, count).where(is_bound).subquery()
+    message = literal("another file of its submission has the same name").label("message")
+    return [
+        broken.outerjoin(Submission, Submission.id == File.submission_id).outerjoin(
+            ServiceExecution, ServiceExecution.id == File.service_execution_id
+        ),
+        select(named.c.uuid, named.c.site_id, message).where(named.c.count > 1),
+    ]
 
 
-def _is_beyond_the_end() -> ColumnElement[bool]:
-    last = func.greatest((File.announced_size + File.part_size - 1) / File.part_size, 1)
-    return UploadPart.number > last
+def _select_broken_parts() -> Query:
+    count = func.greatest(func.ceil(File.announced_size.cast(Numeric) / File.part_size), 1)
+    message = func.concat("its part ", UploadPart.number, " belongs to no upload in parts").label("message")
+    is_within = and_(UploadPart.number >= 1, UploadPart.number <= count)
+    query = select(File.uuid, File.site_id, message).join(UploadPart, UploadPart.file_id == File.id)
+    return query.where(or_(File.part_size.is_(None), ~is_within))
 
 
-def _list_submission_rules(lost: str) -> Iterator[_Rule]:
+def _select_broken_submissions() -> Query:
     sets, files = (
         select(func.count()).where(model.submission_id == Submission.id).scalar_subquery()
         for model in (MetaDataSet, File)
     )
     said = {name: cast(AuditEvent.after[name].astext, BigInteger) for name in ("metadatasets", "files")}
     is_creation = and_(AuditEvent.entity_uuid == Submission.uuid, AuditEvent.event == "submission.created")
-    yield _Rule(
-        "submissions that are whole",
+    return _select_broken(
         Submission,
-        "submission",
-        "it does not hold what was submitted",
-        lost,
-        _select(Submission)
-        .outerjoin(AuditEvent, is_creation)
-        .where(or_(sets == 0, said["metadatasets"] != sets, said["files"] != files)),
+        (sets == 0, "it is empty"),
+        (or_(said["metadatasets"] != sets, said["files"] != files), "it does not hold what was submitted"),
+    ).outerjoin(AuditEvent, is_creation)
+
+
+def _select_broken_sets(db: Session) -> Iterator[Query]:
+    yield _select_broken(
+        MetaDataSet,
+        (Submission.user_id != MetaDataSet.user_id, "somebody else submitted it"),
+        (_is_no_record(db, MetaDataSet.record), "its record holds something else than texts of fields"),
+    ).outerjoin(Submission, Submission.id == MetaDataSet.submission_id)
+    changed_at = _list_changes(db, "isFile", "service")
+    for metadatum in db.scalars(select(MetaDatum).where(MetaDatum.is_file)).all():
+        query, value, came_at = _select_values(metadatum)
+        message = literal(f"its field {metadatum.name} names a file, and refers to none").label("message")
+        reference = and_(FileReference.metadataset_id == MetaDataSet.id, FileReference.metadatum_id == metadatum.id)
+        query = query.with_only_columns(MetaDataSet.uuid, MetaDataSet.site_id, message)
+        yield query.where(value != "", ~exists().where(reference), _is_after(came_at, changed_at.get(metadatum.id)))
+
+
+def _select_broken_answers(db: Session) -> Query:
+    return _select_broken(
+        MetaDataSet,
+        (MetaDataSet.submission_id.is_(None), "a service has answered for it, and it is not submitted"),
+        (_is_no_record(db, ServiceExecution.record), "a service's answer holds something else than texts of fields"),
+    ).join(ServiceExecution, ServiceExecution.metadataset_id == MetaDataSet.id)
+
+
+def _select_broken_references() -> Query:
+    key = cast(MetaDatum.id, String)
+    is_answer = File.service_execution_id.is_not(None)
+    value = case((is_answer, ServiceExecution.record[key].astext), else_=MetaDataSet.record[key].astext)
+    is_in_place = case(
+        (is_answer, ServiceExecution.metadataset_id == MetaDataSet.id),
+        else_=File.submission_id == MetaDataSet.submission_id,
     )
-    for kind, model in (("file", File), ("metadataset", MetaDataSet)):
-        yield _Rule(
-            f"submitted {kind}s of who submitted them",
-            model,
-            kind,
-            "it belongs to somebody else than its submission",
-            lost,
-            _select(model).join(Submission, Submission.id == model.submission_id).where(
-                Submission.user_id != model.user_id
+    return (
+        _select_broken(
+            File,
+            (is_in_place.is_not(True), "the field that refers to it is not of its submission"),
+            (
+                func.normalize(value).is_distinct_from(func.normalize(File.name)),
+                "the field that refers to it does not name it",
             ),
         )
-    answered = _select(MetaDataSet).join(ServiceExecution, ServiceExecution.metadataset_id == MetaDataSet.id)
-    yield _Rule(
-        "answers of services for submitted metadatasets",
-        ServiceExecution,
-        "metadataset",
-        "a service has answered for it, and it is not submitted",
-        lost,
-        answered.where(MetaDataSet.submission_id.is_(None)),
-    )
-    yield _Rule(
-        "files in answers of services of who answered",
-        File,
-        "file",
-        "it belongs to somebody else than the service's answer",
-        lost,
-        _select(File)
-        .join(ServiceExecution, ServiceExecution.id == File.service_execution_id)
-        .where(ServiceExecution.user_id != File.user_id),
-    )
-
-
-def _list_record_rules(db: Session, lost: str) -> Iterator[_Rule]:
-    ids = [str(number) for number in db.scalars(select(MetaDatum.id))]
-    entry = table("entry", column("key", String), column("value"))
-    is_known = entry.c.key == any_of(ids or [""])
-    for what, source, query in (
-        ("records of metadatasets", MetaDataSet, _select(MetaDataSet)),
-        (
-            "records of services' answers",
-            ServiceExecution,
-            _select(MetaDataSet).join(ServiceExecution, ServiceExecution.metadataset_id == MetaDataSet.id),
-        ),
-    ):
-        is_object = func.jsonb_typeof(source.record) == "object"
-        # Of what is no object, there are no entries to be had.
-        entries = func.jsonb_each(case((is_object, source.record), else_=text("'{\"\": null}'::jsonb")))
-        entry = entries.table_valued("key", "value").render_derived("entry")
-        is_known = entry.c.key == any_of(ids or [""])
-        is_wrong = exists().select_from(entry).where(or_(func.jsonb_typeof(entry.c.value) != "string", ~is_known))
-        message = "its record holds something else than texts of known fields"
-        yield _Rule(what, source, "metadataset", message, lost, query.where(is_wrong))
-
-
-def _list_reference_rules(db: Session, lost: str) -> Iterator[_Rule]:
-    bound = or_(File.submission_id.is_not(None), File.service_execution_id.is_not(None))
-    yield _Rule(
-        "submitted files that a field names",
-        File,
-        "file",
-        "it is submitted, and no field names it",
-        lost,
-        _select(File).where(bound, ~exists().where(FileReference.file_id == File.id)),
-    )
-    name = MetaDatum.id.cast(String)
-    value = func.coalesce(
-        case((File.service_execution_id.is_not(None), ServiceExecution.record[name].astext)),
-        case((File.service_execution_id.is_(None), MetaDataSet.record[name].astext)),
-    )
-    is_in_place = func.coalesce(
-        or_(File.submission_id == MetaDataSet.submission_id, ServiceExecution.metadataset_id == MetaDataSet.id), False
-    )
-    yield _Rule(
-        "references from fields to files",
-        FileReference,
-        "file",
-        "the field {} that refers to it is of another submission, or names another file",
-        lost,
-        select(File.uuid, File.site_id, MetaDatum.name)
         .join(FileReference, FileReference.file_id == File.id)
         .join(MetaDataSet, MetaDataSet.id == FileReference.metadataset_id)
         .join(MetaDatum, MetaDatum.id == FileReference.metadatum_id)
         .outerjoin(ServiceExecution, ServiceExecution.id == File.service_execution_id)
-        .where(or_(~is_in_place, func.normalize(value).is_distinct_from(func.normalize(File.name)))),
     )
-    changed_at = _list_changes(db, "isFile", "service")
-    for metadatum in db.scalars(select(MetaDatum).where(MetaDatum.is_file)).all():
-        came_at = ServiceExecution.executed_at if metadatum.service_id else Submission.submitted_at
-        named = select_submitted_values(metadatum).with_only_columns(
-            MetaDataSet.uuid, MetaDataSet.site_id, literal(metadatum.name)
-        )
-        source = ServiceExecution.record if metadatum.service_id else MetaDataSet.record
-        refers = exists().where(
-            FileReference.metadataset_id == MetaDataSet.id, FileReference.metadatum_id == metadatum.id
-        )
-        if not metadatum.service_id:
-            named = named.join(Submission, Submission.id == MetaDataSet.submission_id)
-        yield _Rule(
-            "metadatasets whose files are there",
-            MetaDataSet,
-            "metadataset",
-            "its field {} names a file, and refers to none",
-            lost,
-            named.where(source[str(metadatum.id)].astext != "", ~refers, came_at > _since(metadatum, changed_at)),
-        )
-    for column_of in (File.submission_id, File.service_execution_id):
-        same = func.count().over(partition_by=[column_of, func.normalize(File.name)]).label("same")
-        files = select(File.uuid, File.site_id, File.name, same).where(column_of.is_not(None)).subquery()
-        yield _Rule(
-            "file names that are unique where they were submitted",
-            File,
-            "file",
-            "another file of its submission has its name, {}",
-            lost,
-            select(files.c.uuid, files.c.site_id, files.c.name).where(files.c.same > 1),
-        )
 
 
-def _select(model: Any) -> Query:
-    return select(model.uuid, model.site_id, null())
+def _is_no_record(db: Session, record: Any) -> ColumnElement[bool]:
+    known = [str(number) for number in db.scalars(select(MetaDatum.id))]
+    # Only an object has entries to look at.
+    is_object = func.jsonb_typeof(record) == "object"
+    entry = func.jsonb_each(case((is_object, record), else_=text("'{}'::jsonb"))).table_valued("key", "value")
+    entry = entry.render_derived(name="entry")
+    is_value = and_(func.jsonb_typeof(entry.c.value) == "string", entry.c.key == any_of([*known, ""]))
+    return or_(~is_object, exists().select_from(entry).where(~is_value))
+
+
+def _select_values(metadatum: MetaDatum) -> tuple[Query, ColumnElement[str], Any]:
+    """Return the query for the submitted values of a field, the value, and when it came."""
+    query = select_submitted_values(metadatum)
+    if metadatum.service_id:
+        return query, ServiceExecution.record[str(metadatum.id)].astext, ServiceExecution.executed_at
+    query = query.join(Submission, Submission.id == MetaDataSet.submission_id)
+    return query, MetaDataSet.record[str(metadatum.id)].astext, Submission.submitted_at
 
 
 def _list_changes(db: Session, *names: str) -> dict[int, datetime]:
@@ -450,9 +386,9 @@ def _list_changes(db: Session, *names: str) -> dict[int, datetime]:
     return {row[0]: row[1] for row in db.execute(query)}
 
 
-def _since(metadatum: MetaDatum, changed_at: dict[int, datetime]) -> Any:
-    """Return since when, for certain, what was submitted has been judged by today's definition."""
-    return changed_at[metadatum.id] + LATENCY if metadatum.id in changed_at else literal("-infinity")
+def _is_after(instant: ColumnElement[datetime], change: datetime | None) -> ColumnElement[bool]:
+    """Return the condition that what came then was, for certain, judged by what the definition says."""
+    return true() if change is None else instant > change + LATENCY
 
 
 # Claims and audit.
@@ -463,27 +399,84 @@ def _list_wanted(db: Session) -> Iterator[tuple[int, int, bytes, int, bool, bool
     changed_at = _list_changes(db, "isSubmissionUnique", "isSiteUnique", "service")
     claimed = set(db.scalars(select(UniqueClaim.metadatum_id).where(UniqueClaim.scope != SITE_SCOPE).distinct()))
     for metadatum in db.scalars(select(MetaDatum).order_by(MetaDatum.id)).all():
+        query, _, came_at = _select_values(metadatum)
         if metadatum.is_site_unique:
-            for row in _stream(db, select_submitted_values(metadatum)):
+            for row in _stream(db, query):
                 if is_claimable(row.value):
-                    value = hash_value(restore_value(metadatum, row.value))
-                    yield metadatum.id, SITE_SCOPE, value, row.id, True, True
-        is_unique = metadatum.is_submission_unique
-        since = _since(metadatum, changed_at)
-        if metadatum.id in claimed or (is_unique and metadatum.service_id):
-            # A claim in a submission stays when its field is given other rules, or to another service.
-            is_due = and_(
-                literal(is_unique),
-                ServiceExecution.service_id == metadatum.service_id,
-                ServiceExecution.executed_at > since,
-            )
+                    value = restore_value(metadatum, row.value)
+                    yield metadatum.id, SITE_SCOPE, hash_value(value), row.id, True, True
+        is_due = _is_after(came_at, changed_at.get(metadatum.id))
+        if metadatum.is_submission_unique:
+            for row in _stream(db, query.add_columns(MetaDataSet.submission_id, is_due.label("is_due"))):
+                if is_claimable(row.value):
+                    is_claimed = metadatum.service_id is not None
+                    yield metadatum.id, row.submission_id, hash_value(row.value), row.id, is_claimed, row.is_due
+        if metadatum.id in claimed:
+            # Claims within a submission stay, whatever rules or service their field is given later.
             value = ServiceExecution.record[str(metadatum.id)].astext
-            query = select(MetaDataSet.id, MetaDataSet.submission_id, value.label("value"), is_due.label("is_due"))
-            query = query.join(ServiceExecution, ServiceExecution.metadataset_id == MetaDataSet.id)
-            yield from _list_in_submissions(db, metadatum, query, is_claimed=True)
-        elif is_unique:
-            value = MetaDataSet.record[str(metadatum.id)].astext
-            is_due = Submission.submitted_at > since
-            query = select(MetaDataSet.id, MetaDataSet.submission_id, value.label("value"), is_due.label("is_due"))
-            query = query.join(Submission, Submission.id == MetaDataSet.submission_id)
-            yield from _list_in_submissions(db, metadatum, query, is_claimed=False)
+            answers = select(MetaDataSet.id, MetaDataSet.submission_id, value.label("value"))
+            answers = answers.join(ServiceExecution, ServiceExecution.metadataset_id == MetaDataSet.id)
+            for row in _stream(db, answers.where(value.is_not(None))):
+                yield metadatum.id, row.submission_id, hash_value(row.value), row.id, True, False
+
+
+def _compare_claims(db: Session) -> Iterator[Finding]:
+    names = ("metadatum_id", "scope", "value_hash", "metadataset_id")
+    is_same = and_(*(WANTED.c[name] == getattr(UniqueClaim, name) for name in names))
+    is_claimed = exists().where(is_same).correlate(WANTED)
+    is_held = exists().where(is_same, WANTED.c.is_claimed).correlate(UniqueClaim)
+    count = func.count().over(partition_by=[WANTED.c[name] for name in names[:3]]).label("count")
+    held = select(WANTED, count).where(~WANTED.c.is_claimed, WANTED.c.is_due).subquery()
+    for holders, message in (
+        (select(WANTED).where(WANTED.c.is_claimed, WANTED.c.is_due, ~is_claimed), "has no claim to its value"),
+        (select(UniqueClaim.__table__).where(~is_held), "has a claim to a value that it does not hold"),
+        (select(held).where(held.c.count > 1), "has the same value as another of its submission"),
+    ):
+        holder = holders.subquery()
+        query = select(MetaDataSet.uuid, MetaDataSet.site_id, MetaDatum.name)
+        query = query.join(holder, holder.c.metadataset_id == MetaDataSet.id)
+        for row in _stream(db, query.join(MetaDatum, MetaDatum.id == holder.c.metadatum_id)):
+            yield Finding(_name("metadataset", row), f"it {message} in the field {row.name}", RESTORE)
+
+
+def _check_chain(db: Session) -> Iterator[Finding]:
+    event_id = find_broken_seal(db)
+    if event_id is not None:
+        message = "it is not what was sealed, or it was added or removed"
+        advice = "Compare the audit from here on with a backup of the database."
+        yield Finding(f"audit event {event_id}", message, advice)
+
+
+# Content.
+
+
+def _check_content(storage: Storage, file: File, advance: Callable[[int], Any]) -> str | None:
+    """Read the content of a confirmed file; return what is wrong with it."""
+    assert file.storage_key is not None
+    read, size = 0, file.size or 0
+
+    def beat(done: int) -> None:
+        nonlocal read
+        advance(done - read)
+        read = done
+
+    try:
+        found = hash_content(storage, file.storage_key, beat)
+    except FileNotFoundError:
+        beat(size)
+        return "its content is not in the store"
+    except StorageUnavailableError as error:
+        # This raises, too, if it is not for the content alone.
+        storage.size(file.storage_key)
+        beat(size)
+        return f"its content can't be read: {error}"
+    beat(size)
+    known = {file.checksum, file.md5, file.sha256} - {None}
+    is_right = found.size == size and known <= {found.md5, found.sha256}
+    return None if is_right else f"its content is another, of {found.size:,} bytes with the SHA-256 {found.sha256}"
+
+
+def _is_confirmed(sessions: sessionmaker[Session], file: File) -> bool:
+    """Say whether the file is still confirmed: who deletes it says so before its bytes go."""
+    with sessions() as db:
+        return bool(_count(db, File, File.id == file.id, File.state == FileState.CONFIRMED))

@@ -137,7 +137,8 @@ class Storage(Protocol):
     A key or reference of another shape is a ``ValueError``.
 
     An upload takes the content in one piece (``begin_upload``, ``write``, ``complete``) or in parts
-    (``begin_parts``, ``write_part``, ``complete_parts``); ``abort`` closes either kind.
+    (``begin_parts``, ``write_part``, ``complete_parts``); ``abort`` closes either kind. A key may have several open
+    uploads; complete only one of them, and abort the others: on S3 the last would take the place of the first.
     """
 
     @property

@@ -59,21 +59,21 @@ class Chaos:
             self.site.worker.start()
 
     def kill_something(self) -> None:
-        """Kill one process of the portal, the portal as a whole, or the worker."""
-        drawn = self.random.random()
-        if drawn < WHOLE_PORTAL:
-            self.site.portal.kill()
-            self.done["kills of the whole portal"] += 1
+        """Kill one process of the portal, or the portal as a whole; now and then the worker, too."""
+        children = self.site.portal.children
+        if not children:
+            # It has not come up from the last time.
+            self._plan(self._now + 0.1, self.kill_something)
             return
-        if drawn < WHOLE_PORTAL + WORKER:
+        if self.random.random() < WORKER:
             self.site.worker.kill()
             self.done["kills of the worker"] += 1
-        children = self.site.portal.children
-        if children:
+        if self.random.random() < WHOLE_PORTAL:
+            self.site.portal.kill()
+            self.done["kills of the whole portal"] += 1
+        else:
             kill(self.random.choice(children))
             self.done["kills of a portal process"] += 1
-        else:
-            self._plan(self._now + 0.2, self.kill_something)
 
     def stop_database(self) -> None:
         """Stop PostgreSQL at once, and start it a moment later."""

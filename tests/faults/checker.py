@@ -10,9 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import psycopg
-from sqlalchemy import make_url
-
 from tests.faults.clients import SAMPLE
 from tests.faults.history import UNSURE, Event, make_content
 
@@ -84,40 +81,28 @@ class World:
     """The set that names a submitted file, by file."""
 
 
-def read_world(url: str, objects: Mapping[str, StoredContent]) -> World:
-    """Read the database."""
-    conninfo = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(conninfo) as connection:
-
-        def read(query: str) -> list[tuple[Any, ...]]:
-            return connection.execute(query).fetchall()  # type: ignore[arg-type]
-
-        files = read(
-            "SELECT f.uuid::text, f.name, f.checksum, f.state, f.storage_key, f.size, s.uuid::text "
-            "FROM files f LEFT JOIN submissions s ON s.id = f.submission_id"
-        )
-        sample = f"(SELECT id FROM metadata WHERE name = '{SAMPLE}')"
-        return World(
-            files={row[0]: StoredFile(*row) for row in files},
-            objects=objects,
-            submissions=dict(read("SELECT uuid::text, label FROM submissions")),
-            sets=dict(
-                read(
-                    "SELECT m.uuid::text, s.uuid::text FROM metadatasets m "
-                    "LEFT JOIN submissions s ON s.id = m.submission_id"
-                )
-            ),
-            values=read(
-                f"SELECT uuid::text, record ->> {sample}::text FROM metadatasets WHERE submission_id IS NOT NULL"  # type: ignore[arg-type]
-            ),
-            claims=read(f"SELECT count(*) FROM unique_claims WHERE metadatum_id = {sample}")[0][0],
-            references=dict(
-                read(
-                    "SELECT f.uuid::text, m.uuid::text FROM file_references r "
-                    "JOIN files f ON f.id = r.file_id JOIN metadatasets m ON m.id = r.metadataset_id"
-                )
-            ),
-        )
+def read_world(read: Callable[[str], list[Any]], objects: Mapping[str, StoredContent]) -> World:
+    """Read the database by the function ``read``, which takes a query."""
+    files = read(
+        "SELECT f.uuid::text, f.name, f.checksum, f.state, f.storage_key, f.size, s.uuid::text "
+        "FROM files f LEFT JOIN submissions s ON s.id = f.submission_id"
+    )
+    sample = f"(SELECT id FROM metadata WHERE name = '{SAMPLE}')"
+    sets = "SELECT m.uuid::text, s.uuid::text FROM metadatasets m LEFT JOIN submissions s ON s.id = m.submission_id"
+    return World(
+        files={row[0]: StoredFile(*row) for row in files},
+        objects=objects,
+        submissions=dict(read("SELECT uuid::text, label FROM submissions")),
+        sets=dict(read(sets)),
+        values=read(f"SELECT uuid::text, record ->> {sample}::text FROM metadatasets WHERE submission_id IS NOT NULL"),
+        claims=read(f"SELECT count(*) FROM unique_claims WHERE metadatum_id = {sample}")[0][0],
+        references=dict(
+            read(
+                "SELECT f.uuid::text, m.uuid::text FROM file_references r "
+                "JOIN files f ON f.id = r.file_id JOIN metadatasets m ON m.id = r.metadataset_id"
+            )
+        ),
+    )
 
 
 def read_objects(client: Any, bucket: str) -> dict[str, StoredContent]:

@@ -162,9 +162,7 @@ class Client:
         sent_headers = announced["requestHeaders"]
         return SentFile(announced["id"]["uuid"], name, content, announced["urlToUpload"], sent_headers, is_sha256)
 
-    def send(
-        self, file: SentFile, content: bytes, *, operation: str = "send", break_off: bool = False
-    ) -> Answer:
+    def send(self, file: SentFile, content: bytes, *, operation: str = "send", break_off: bool = False) -> Answer:
         """Send bytes to where the announcement said."""
         facts = file.facts | {"md5": hashlib.md5(content).hexdigest(), "broken off": break_off}
         return self.exchange(operation, "PUT", file.url, content, file.headers, facts, break_off=break_off)
@@ -226,13 +224,17 @@ class Client:
         return self.finish(late, complete)
 
     def send_part(
-        self, file: SentFile, part: dict[str, Any], content: bytes, *, operation: str = "send part", break_off: bool = False
+        self,
+        file: SentFile,
+        part: dict[str, Any],
+        content: bytes,
+        *,
+        operation: str = "send part",
+        break_off: bool = False,
     ) -> Answer:
         """Send one part to its own address."""
         facts = file.facts | {"number": part["number"], "md5": hashlib.md5(content).hexdigest()}
-        return self.exchange(
-            operation, "PUT", part["url"], content, part["requestHeaders"], facts, break_off=break_off
-        )
+        return self.exchange(operation, "PUT", part["url"], content, part["requestHeaders"], facts, break_off=break_off)
 
     # A submission
 
@@ -382,4 +384,3 @@ def _asks_to_wait(answer: Answer) -> bool:
         return False
     body = answer.json()
     return isinstance(body, list) and body[0]["error_code"] in ("verification_in_progress", "confirmation_running")
-

@@ -6,11 +6,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-import psycopg
-from sqlalchemy import make_url
 
 from tests.faults import checker
 from tests.faults.chaos import Chaos
@@ -130,26 +126,21 @@ def judge(site: Site, history: History, befell: Counter[str], seed: int) -> Repo
 
 def read_world(site: Site) -> World:
     """Read what is left, past the portal."""
-    return checker.read_world(site.postgres.url, checker.read_objects(site.open_store(), site.bucket))
+    return checker.read_world(site.postgres.execute, checker.read_objects(site.open_store(), site.bucket))
 
 
 def age_rows(site: Site) -> None:
     """Let every state be three hours older; no upload expires by that."""
-    execute(site, AGE)
-
-
-def execute(site: Site, statements: str) -> None:
-    """Change the database past the portal."""
-    conninfo = make_url(site.postgres.url).set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(conninfo) as connection:
-        connection.execute(statements)  # type: ignore[arg-type]
+    site.postgres.execute(AGE)
 
 
 def define_fields(site: Site) -> None:
     """Define the two fields of every set, as a site admin does."""
     token = site.add_user("admin", site_admin=True)
     admin = Client(-1, site.address, token, History(), random.Random(), Values(), threading.Event())
-    for order, (name, rules) in enumerate({SAMPLE: {"isSiteUnique": True, "isMandatory": True}, READS: {"isFile": True}}.items()):
+    for order, (name, rules) in enumerate(
+        {SAMPLE: {"isSiteUnique": True, "isMandatory": True}, READS: {"isFile": True}}.items()
+    ):
         texts = dict.fromkeys(("regexDescription", "longDescription", "example", "regExp", "dateTimeFmt"), "")
         flags = dict.fromkeys(("isMandatory", "isFile", "isSubmissionUnique", "isSiteUnique"), False)
         definition: dict[str, Any] = {"name": name, "order": order, "serviceId": None, **texts, **flags, **rules}
@@ -164,7 +155,10 @@ def _tabulate(events: Iterable[Event]) -> list[str]:
     heads = ("done", "refused", "503", "failed", "cut")
     lines = [f"{'':20}" + "".join(f"{head:>9}" for head in ("all", *heads))]
     for operation, outcomes in {**counts, "in all": sum(counts.values(), Counter())}.items():
-        lines.append(f"{operation:20}" + "".join(f"{number:9,}" for number in (outcomes.total(), *(outcomes[head] for head in heads))))
+        lines.append(
+            f"{operation:20}"
+            + "".join(f"{number:9,}" for number in (outcomes.total(), *(outcomes[head] for head in heads)))
+        )
     return lines
 
 

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import psycopg
 from botocore.config import Config
+from sqlalchemy import make_url
 
 from datameta import embedded, migrations
 from datameta.clock import utc_now
@@ -42,20 +44,41 @@ class Postgres:
 
     home: Path
     url: str
-    stops: int = 0
 
     def stop_at_once(self) -> None:
         """End all its processes without a checkpoint; it will recover from its log."""
         self._cluster.run("pg_ctl", "stop", "-m", "immediate")
-        self.stops += 1
 
     def start(self) -> None:
         """Start it, and wait until it has recovered."""
         self._cluster.start(durable=True)
 
+    def add_database(self) -> "Postgres":
+        """Return the same server with an empty database that nobody has used."""
+        name = f"faults_{secrets.token_hex(6)}"
+        with psycopg.connect(_to_libpq(self.url, "postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {embedded.NAME}")  # type: ignore[arg-type]
+        return Postgres(self.home, make_url(self.url).set(database=name).render_as_string(hide_password=False))
+
+    def execute(self, statements: str) -> list[Any]:
+        """Read or change the database past the portal."""
+        with psycopg.connect(_to_libpq(self.url)) as connection:
+            cursor = connection.execute(statements)  # type: ignore[arg-type]
+            return cursor.fetchall() if cursor.description else []
+
+    @property
+    def socket(self) -> str:
+        """The path of the socket on which it listens."""
+        return f"{make_url(self.url).query['host']}/.s.PGSQL.{embedded.PORT}"
+
     @property
     def _cluster(self) -> Any:
         return embedded._Cluster.find(self.home)
+
+
+def _to_libpq(url: str, database: str | None = None) -> str:
+    parts = make_url(url).set(drivername="postgresql")
+    return (parts.set(database=database) if database else parts).render_as_string(hide_password=False)
 
 
 @contextmanager

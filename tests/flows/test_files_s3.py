@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from datameta.clock import utc_now
 from datameta.database import Database
 from datameta.logic.sweep import sweep
 from datameta.storage import PresignedRequest
@@ -40,7 +41,7 @@ def send(user: Client, announced: dict[str, Any], content: bytes = b"ACGT") -> i
         return send_to_portal(user, announced, content).status_int
     try:
         return send_request(
-            "PUT", PresignedRequest(announced["urlToUpload"], announced["requestHeaders"]), content
+            "PUT", PresignedRequest(announced["urlToUpload"], announced["requestHeaders"], utc_now()), content
         ).status
     except RefusedError as error:
         return error.status
@@ -52,13 +53,13 @@ def fetch(user: Client, file: dict[str, Any]) -> tuple[bytes, str]:
     if url.startswith(BASE_URL):
         answer = user.portal.app.get(url)
         return answer.body, answer.headers["Content-Disposition"]
-    answer = send_request("GET", PresignedRequest(url))
+    answer = send_request("GET", PresignedRequest(url, {}, utc_now()))
     return answer.data, answer.headers["Content-Disposition"]
 
 
 def objects(user: Client) -> list[bytes]:
     storage = user.portal.storage
-    return [b"".join(storage.read(key)) for key, _ in storage.list_objects()]
+    return [b"".join(storage.read(key)) for key in [entry.key for entry in storage.list_objects()]]
 
 
 def is_direct(user: Client) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from datameta.errors import UnavailableError
+from datameta.logic import inventory
 from datameta.logic import sweep as sweeper
 from datameta.storage import StorageUnavailableError
 from tests.conftest import Client, Crash, FaultyStorage, Portal, announce, confirm, send
@@ -43,9 +44,13 @@ class Site(SimpleNamespace):
     def sweep(self) -> dict[str, int]:
         """Sweep, and then again: the second time finds nothing. Return what the first time did."""
         self.storage.method = ""
-        done = sweeper.sweep(self.portal.database.sessions, self.storage)  # type: ignore[arg-type]
-        assert +sweeper.sweep(self.portal.database.sessions, self.storage) == {}  # type: ignore[arg-type]
-        return dict(+done)
+        done = self.sweep_once()
+        assert self.sweep_once() == {}
+        return done
+
+    def sweep_once(self) -> dict[str, int]:
+        sessions: Any = self.portal.database.sessions
+        return dict(+(sweeper.sweep(sessions, self.storage) + sweeper.check_store(sessions, self.storage)))
 
     @property
     def states(self) -> list[str]:
@@ -57,8 +62,12 @@ class Site(SimpleNamespace):
         return [upload.key for upload in self.storage.list_uploads()]
 
     @property
+    def objects(self) -> list[str]:
+        return [entry.key for entry in self.storage.list_objects()]
+
+    @property
     def contents(self) -> list[bytes]:
-        return [b"".join(self.storage.read(key)) for key, _ in self.storage.list_objects()]
+        return [b"".join(self.storage.read(key)) for key in self.objects]
 
     def put_object(self, key: str) -> None:
         """Leave an object in the store that no row says anything of."""
@@ -150,6 +159,8 @@ def test_what_an_open_file_may_still_need_stays(site: Site) -> None:
 
 def test_many_are_swept_in_batches(site: Site) -> None:
     site.monkeypatch.setattr(sweeper, "BATCH", 2)
+    site.monkeypatch.setattr(inventory, "PAGE", 2)
+    site.monkeypatch.setattr(inventory, "COPIED", 2)
     for _ in range(5):
         send(site.lab, announce(site.lab))
         site.put_object(f"files/{announce(site.lab)['id']['uuid']}")
@@ -171,7 +182,7 @@ def test_a_silent_store_leaves_everything_for_the_next_sweep(site: Site, method:
     site.age(minutes=3)
     site.break_at(method, error=StorageUnavailableError())
     with pytest.raises(UnavailableError) if method.startswith("list") else nullcontext():
-        sweeper.sweep(site.portal.database.sessions, site.storage)  # type: ignore[arg-type]
+        site.sweep_once()
     site.sweep()
     assert (site.states, site.uploads, site.contents) == (["confirmed"], [], [b"ACGT"])
 

@@ -136,7 +136,7 @@ def test_what_a_crash_in_delete_left_is_listed_and_harmless(storage: LocalStorag
     [content] = (path for path in all_below(folder / "files") if path.is_file())
     content.unlink()
     assert storage.size(key) is None
-    assert [each for each, _ in storage.list_objects()] == [key]
+    assert [(entry.key, entry.size) for entry in storage.list_objects()] == [(key, 0)]
     with pytest.raises(UploadGoneError):
         storage.complete(key, upload, digest("md5", RIGHT))
     storage.delete(key)
