@@ -56,8 +56,6 @@ from datameta.storage import Storage, StorageUnavailableError, UploadGoneError
 
 log = logging.getLogger(__name__)
 
-IN_PARTS = "This file is sent in parts. Delete its upload session first to send it in one piece."
-
 
 @dataclass(frozen=True)
 class Upload:
@@ -144,7 +142,8 @@ def renew_upload(
     with sessions.begin() as db:
         file = lock_changeable(db, actor, file_id)
         if file.part_size is not None:
-            raise ConflictError(IN_PARTS, code="session_open")
+            message = "This file is sent in parts. Delete its upload session first to send it in one piece."
+            raise ConflictError(message, code="session_open")
         if file.upload_expires_at <= db.scalars(select(func.now())).one():
             raise GoneError("The time to upload this file is over; announce it again.")
         before, after = ({"until": to_wire(instant)} for instant in (file.upload_expires_at, expires_at))

@@ -48,6 +48,7 @@ from datameta.logic.inventory import (
     find_damaged,
     is_there,
     list_orphans,
+    read_pages,
     take_inventory,
 )
 from datameta.logic.records import hash_value, restore_value
@@ -216,8 +217,10 @@ def _check_contents(inventory: Inventory, storage: Storage) -> Iterator[Finding]
             yield Finding(_name("file", row), message, _restore(row.storage_key))
     # Of what is there with the right size, reading has told more.
     is_known = and_(File.state == FileState.CONFIRMED, File.problem.is_not(None), is_there())
-    for row in _stream(inventory.db, select(File.uuid, File.site_id, File.storage_key).where(is_known)):
-        yield Finding(_name("file", row), "its content was found damaged before", _restore(row.storage_key))
+    query = select(File.id, File.uuid, File.site_id, File.storage_key).where(is_known)
+    for page in read_pages(inventory.db, query, File.id):
+        for row in page:
+            yield Finding(_name("file", row), "its content was found damaged before", _restore(row.storage_key))
 
 
 def _check_needed(inventory: Inventory) -> Iterator[Finding]:

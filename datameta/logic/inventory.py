@@ -121,7 +121,7 @@ def list_orphans(inventory: Inventory, *, before: datetime) -> Iterator[Row[Any]
         and_(is_upload, is_open, File.upload.is_distinct_from(ENTRIES.c.upload)),
     )
     query = select(ENTRIES).select_from(ENTRIES).outerjoin(File, File.uuid == ENTRIES.c.file_uuid)
-    for page in _read_pages(inventory.db, query.where(is_orphan, ENTRIES.c.changed_at < before), ENTRIES.c.id):
+    for page in read_pages(inventory.db, query.where(is_orphan, ENTRIES.c.changed_at < before), ENTRIES.c.id):
         yield from page
 
 
@@ -135,7 +135,7 @@ def find_damaged(
     """
     query: Query = select(File.id, File.uuid, File.site_id, File.state, File.storage_key, File.size)
     is_suspect = and_(File.state.in_(states), File.state_changed_at < inventory.begun_at, ~is_there())
-    for page in _read_pages(inventory.db, query.where(is_suspect), File.id):
+    for page in read_pages(inventory.db, query.where(is_suspect), File.id):
         suspects = {}
         for row in page:
             size = storage.size(row.storage_key)
@@ -154,7 +154,7 @@ def is_there() -> ColumnElement[bool]:
 def list_found_again(inventory: Inventory) -> Iterator[list[int]]:
     """Yield, page by page, the ids of the confirmed files whose content was missing and is there again."""
     is_found = and_(File.state == FileState.CONFIRMED, File.problem == "content_missing", is_there())
-    for page in _read_pages(inventory.db, select(File.id).where(is_found), File.id):
+    for page in read_pages(inventory.db, select(File.id).where(is_found), File.id):
         yield [row.id for row in page]
 
 
@@ -170,7 +170,7 @@ def _uuid_of(key: str) -> str:
     return key.removeprefix("files/")[:36]
 
 
-def _read_pages(db: Session, query: Query, column: Any) -> Iterator[Sequence[Row[Any]]]:
+def read_pages(db: Session, query: Query, column: Any) -> Iterator[Sequence[Row[Any]]]:
     """Yield the rows of ``query`` in pages by ``column``, which it has to select as ``id``."""
     last = 0
     while page := db.execute(query.where(column > last).order_by(column).limit(PAGE)).all():

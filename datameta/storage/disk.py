@@ -7,6 +7,7 @@ a failing sender is the sender's; an error raised by the stream itself passes th
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -40,14 +41,22 @@ def open_spool(folder: Path) -> FileIO:
 
 
 def write_chunks(chunks: Iterable[bytes], file: FileIO, *digests: "hashlib._Hash") -> None:
-    """Write ``chunks`` to an unbuffered file and feed them to every digest."""
-    for chunk in chunks:
+    """Write ``chunks`` to an unbuffered file, while another thread feeds them to every digest."""
+
+    def feed(chunk: bytes) -> None:
         for digest in digests:
             digest.update(chunk)
-        rest = memoryview(chunk)
-        while rest:
-            with disk_errors():
-                rest = rest[file.write(rest) :]
+
+    with ThreadPoolExecutor(1) as helper:
+        fed = helper.submit(feed, b"")
+        for chunk in chunks:
+            # Never more than one chunk behind, so that the memory stays what it is.
+            fed.result()
+            fed = helper.submit(feed, chunk)
+            rest = memoryview(chunk)
+            while rest:
+                with disk_errors():
+                    rest = rest[file.write(rest) :]
 
 
 def write_announced(chunks: Iterable[bytes], file: FileIO, *, md5: str, size: int) -> None:

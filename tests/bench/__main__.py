@@ -2,10 +2,11 @@
 
 import sys
 
-from tests.bench import confirm, login, memory, small, submit
+from tests.bench import confirm, login, memory, small, submit, verification
 from tests.bench.report import format_figure, format_header
 
-BENCHMARKS = {module.__name__.rpartition(".")[2]: module.measure for module in (submit, memory, confirm, small, login)}
+MODULES = (submit, memory, verification, confirm, small, login)
+BENCHMARKS = {module.__name__.rpartition(".")[2]: module.measure for module in MODULES}
 
 
 def main(names: list[str]) -> int:

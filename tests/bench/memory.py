@@ -1,6 +1,9 @@
 """A file of 1 GiB through the portal: what it adds to the worker's memory, and how fast it goes. Needs Linux.
 
 Bare limits: one core hashing MD5 and SHA-256 in one pass, and waitress draining the same body.
+
+The home lies in memory where the machine has ``/dev/shm``: many a disk is slower than the hashing,
+and would be what is measured.
 """
 
 import hashlib
@@ -14,7 +17,9 @@ from tests.bench.report import ROUNDS, Figure, measure_seconds, median_seconds
 
 SIZE = 1 << 30
 CHUNK = bytes(1 << 20)
-LIMIT_MIB = 32
+LIMIT_MIB = 64
+LEAST_OF_HASHING = 0.7
+SHARED_MEMORY = Path("/dev/shm")
 
 
 def measure() -> Iterator[Figure]:
@@ -22,22 +27,23 @@ def measure() -> Iterator[Figure]:
     checksum = hashlib.md5()
     for chunk in _make_zeros():
         checksum.update(chunk)
-    growths, seconds = [], []
-    with running_portal() as portal:
+    growths, seconds, hashing = [], [], []
+    with running_portal(SHARED_MEMORY if SHARED_MEMORY.is_dir() else None) as portal:
         lab = portal.lab()
         for number in range(ROUNDS):
             announced = lab.call("POST", "/files", {"name": f"{number}.bin", "checksum": checksum.hexdigest()})
             path, headers = urlsplit(announced["urlToUpload"]).path, announced["requestHeaders"]
+            # Side by side, since a machine is not equally busy all the time.
+            hashing.append(measure_seconds(_hash_all))
             before = _reset_peak(portal.worker)
             seconds.append(measure_seconds(_sending(lab, path, headers)))
             growths.append(_read_peak(portal.worker) - before)
             lab.call("DELETE", f"/files/{announced['id']['uuid']}")
     with running_bare() as address:
         drained = median_seconds(_sending(Client(address), "/0", {}))
-    hashed = median_seconds(_hash_all)
-    speed = _megabytes_per_second(statistics.median(seconds))
+    hashed, speed = (_megabytes_per_second(statistics.median(each)) for each in (hashing, seconds))
     yield Figure("growth of the worker's memory by 1 GiB, worst round", max(growths), "MiB", below=LIMIT_MIB)
-    yield Figure("1 GiB upload, beside hashing alone", speed, "MB/s", bare=_megabytes_per_second(hashed))
+    yield Figure("1 GiB upload, beside hashing alone", speed, "MB/s", bare=hashed, least_ratio=LEAST_OF_HASHING)
     yield Figure("1 GiB upload, beside waitress draining it", speed, "MB/s", bare=_megabytes_per_second(drained))
 
 

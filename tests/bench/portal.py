@@ -97,9 +97,9 @@ def spread(
 
 
 @contextmanager
-def running_portal(**settings: str) -> Iterator[Portal]:
-    """Run a portal with one worker; ``settings`` are environment variables."""
-    with tempfile.TemporaryDirectory(prefix="datameta-bench-") as folder:
+def running_portal(parent: Path | None = None, **settings: str) -> Iterator[Portal]:
+    """Run a portal with one worker and its home in ``parent``; ``settings`` are environment variables."""
+    with tempfile.TemporaryDirectory(prefix="datameta-bench-", dir=parent) as folder:
         home = Path(folder)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("DATAMETA_")}
         environment = {**inherited, **settings, "DATAMETA_HOME": folder}

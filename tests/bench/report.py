@@ -13,18 +13,23 @@ WIDTHS = (64, 10, 6, 10, 10, 6)
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured number; ``below`` is what it must stay under, ``bare`` what the machine does without a portal."""
+    """One measured number; ``bare`` is what the machine does without a portal.
+
+    The value must stay under ``below``, and its ratio to ``bare`` must be ``least_ratio`` or more.
+    """
 
     name: str
     value: float
     unit: str
     below: float | None = None
     bare: float | None = None
+    least_ratio: float = 0
 
     @property
     def is_missed(self) -> bool:
         """Say whether the limit was not reached."""
-        return self.below is not None and self.value >= self.below
+        is_too_high = self.below is not None and self.value >= self.below
+        return is_too_high or (self.bare is not None and self.value < self.least_ratio * self.bare)
 
 
 def measure_seconds(action: Callable[[], Any]) -> float:
@@ -46,7 +51,9 @@ def format_header() -> str:
 
 def format_figure(figure: Figure) -> str:
     """Return a figure as a line of the table."""
-    limit = "" if figure.below is None else f"< {figure.below:g}" + (" MISSED" if figure.is_missed else "")
+    limit = "" if figure.below is None else f"< {figure.below:g}"
+    limit += f"≥ {figure.least_ratio:.0%}" if figure.least_ratio else ""
+    limit += " MISSED" if figure.is_missed else ""
     bare, ratio = (
         ("", "") if figure.bare is None else (_format_number(figure.bare), f"{figure.value / figure.bare:.2f}")
     )

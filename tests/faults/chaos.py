@@ -55,13 +55,11 @@ class Chaos:
             before, self._now = time.monotonic(), moment
             action()
             begun += max(0.0, time.monotonic() - before)
-            self.site.portal.start()
-            self.site.worker.start()
 
     def kill_something(self) -> None:
         """Kill one process of the portal, or the portal as a whole; now and then the worker, too."""
-        children = self.site.portal.children
-        if not children:
+        workers = self.site.portal.processes[1:]
+        if not workers:
             # It has not come up from the last time.
             self._plan(self._now + 0.1, self.kill_something)
             return
@@ -72,7 +70,7 @@ class Chaos:
             self.site.portal.kill()
             self.done["kills of the whole portal"] += 1
         else:
-            kill(self.random.choice(children))
+            kill(self.random.choice(workers))
             self.done["kills of a portal process"] += 1
 
     def stop_database(self) -> None:

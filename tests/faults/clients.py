@@ -36,7 +36,7 @@ IS_SHA256 = 0.15
 HAS_IDEMPOTENCY_KEY = 0.50
 BREAK_OFF = 0.05
 DOWNLOAD = 0.30
-IN_PARTS = 0.0
+IN_PARTS = 0.15
 IN_SEVERAL_PARTS = 0.15
 WRONG_CONTENT = b"these are other bytes than were announced"
 

@@ -1,26 +1,23 @@
 """One run: a site, its clients, what befalls it, and the verdict."""
 
-import itertools
 import random
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from tests.faults import checker
 from tests.faults.chaos import Chaos
 from tests.faults.checker import Finding, World
-from tests.faults.clients import API, READS, SAMPLE, Client, Values
+from tests.faults.clients import READS, SAMPLE, Client, Values
 from tests.faults.history import CUT, Event, History
 from tests.faults.launcher import NOTHING_IS_YOUNG
-from tests.faults.site import Site
+from tests.faults.site import AGE, Site
 
 CLIENTS = 8
 SHOWN_FINDINGS = 10
-AGE = """
-UPDATE files SET state_changed_at = state_changed_at - interval '3 hours';
-"""
 
 
 @dataclass
@@ -57,38 +54,39 @@ class Report:
 def run(site: Site, *, seed: int, kills: int, stops: int, freezes: int, pace: float) -> Report:
     """Let clients work while the site is beaten; then heal it, sweep it twice, and check everything."""
     drawn = random.Random(seed)
+    history = History(site.folder / "history.jsonl")
+    chaos = Chaos(site, drawn, kills, stops, freezes, pace)
+    with working_clients(site, history, drawn):
+        chaos.run()
+        site.wait_until_ready()
+    return judge(site, history, chaos.done, seed)
+
+
+@contextmanager
+def working_clients(site: Site, history: History, drawn: random.Random) -> Iterator[None]:
+    """Let clients work until the block ends; the site must then be well, since they end what they are at."""
     define_fields(site)
-    history, stop, values = History(site.folder / "history.jsonl"), threading.Event(), Values()
+    stop, values = threading.Event(), Values()
     clients = [
         Client(
-            index,
-            site.address,
-            site.add_user(f"client{index}"),
-            history,
-            random.Random(drawn.random()),
-            values,
-            stop,
-            itertools.count(),
+            index, site.address, site.add_user(f"client{index}"), history, random.Random(drawn.random()), values, stop
         )
         for index in range(CLIENTS)
     ]
-    chaos = Chaos(site, drawn, kills, stops, freezes, pace)
     threads = [threading.Thread(target=client.run, daemon=True) for client in clients]
     for thread in threads:
         thread.start()
     try:
-        chaos.run()
-        site.wait_until_ready()
+        yield
     finally:
         stop.set()
     for thread in threads:
         thread.join()
-    return judge(site, history, chaos.done, seed)
 
 
 def judge(site: Site, history: History, befell: Counter[str], seed: int) -> Report:
     """Sweep twice, do what is due, and hold the history against what is left."""
-    site.worker.kill()
+    site.worker.end()
     commands = {}
     findings = []
 

@@ -36,6 +36,10 @@ REPOSITORY = Path(__file__).parents[2]
 WORKERS = 3
 START_SECONDS = 60
 REGION = "us-east-1"
+AGE = """
+UPDATE files SET state_changed_at = state_changed_at - interval '3 hours', lease_until = lease_until - interval '3 hours'
+"""
+"""Lets every state and every lease be three hours older; no upload expires by that."""
 
 
 @dataclass
@@ -91,20 +95,18 @@ def run_postgres(home: Path) -> Iterator[Postgres]:
 
 @dataclass
 class Program:
-    """One command of the portal that runs until it is killed; what it says goes to a file."""
+    """A command of the portal that is started again whenever it ends; what it says goes to a file."""
 
     command: list[str]
     environment: dict[str, str]
     log: Path
-    process: "subprocess.Popen[bytes] | None" = None
+    launcher: "subprocess.Popen[bytes] | None" = None
 
     def start(self) -> None:
-        """Start it, if it does not run."""
-        if self.process is not None and self.process.poll() is None:
-            return
+        """Start it, from now on."""
         libc = ctypes.CDLL(None)
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.launcher = subprocess.Popen(
                 self.command,
                 cwd=REPOSITORY,
                 env=self.environment,
@@ -115,32 +117,46 @@ class Program:
             )
 
     @property
-    def children(self) -> list[int]:
-        """The ids of its own children (Linux)."""
-        if self.process is None:
+    def processes(self) -> list[int]:
+        """The ids of the process that was started last and of its own children; empty between two."""
+        if self.launcher is None:
             return []
-        try:
-            pid = self.process.pid
-            return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
-        except OSError:
-            return []
+        return [pid for parent in _list_children(self.launcher.pid) for pid in (parent, *_list_children(parent))]
 
     def kill(self) -> None:
-        """Kill it with its children, all at once."""
-        if self.process is None:
-            return
-        self.process.send_signal(signal.SIGSTOP)
-        for child in self.children:
-            kill(child)
-        self.process.kill()
-        self.process.wait()
-        self.process = None
+        """Kill it and all its processes at once; another will be started."""
+        processes = self.processes
+        # The first is held first, so that it starts no other meanwhile.
+        for pid in processes[:1]:
+            _signal(pid, signal.SIGSTOP)
+        for pid in reversed(processes):
+            kill(pid)
+
+    def end(self) -> None:
+        """Kill it for good."""
+        if self.launcher is not None:
+            self.launcher.send_signal(signal.SIGSTOP)
+            self.kill()
+            self.launcher.kill()
+            self.launcher.wait()
+            self.launcher = None
+
+
+def _list_children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()]
+    except OSError:
+        return []
+
+
+def _signal(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def kill(pid: int) -> None:
     """Send SIGKILL; the process may have ended by itself."""
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+    _signal(pid, signal.SIGKILL)
 
 
 @dataclass
@@ -187,7 +203,6 @@ class Site:
         deadline = time.monotonic() + START_SECONDS
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         while time.monotonic() < deadline:
-            self.portal.start()
             try:
                 with opener.open(f"{self.address}/api/v1/server", timeout=5):
                     return
@@ -271,8 +286,8 @@ def run_site(
         }
     site = Site(folder, postgres, rgw, port, bug, bucket, environment | dict(variables or {}))
     with ExitStack() as parts:
-        parts.callback(site.portal.kill)
-        parts.callback(site.worker.kill)
+        parts.callback(site.portal.end)
+        parts.callback(site.worker.end)
         site.portal.start()
         site.wait_until_ready()
         yield site

@@ -2,18 +2,28 @@
 
 import os
 import resource
+import shutil
 import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from datameta.settings import Settings
-from datameta.storage import ChecksumMismatchError, StorageUnavailableError, UploadGoneError, open_storage
+from datameta.storage import (
+    ChecksumMismatchError,
+    Finding,
+    NoDataError,
+    StorageUnavailableError,
+    UploadGoneError,
+    open_storage,
+)
 from datameta.storage.local import LocalStorage
 from tests.storage.backends import Backend, digest, new_key
 
@@ -200,6 +210,227 @@ def test_broken_folder(storage: LocalStorage, folder: Path) -> None:
         storage.delete(key)
 
 
+class CrashError(BaseException):
+    """The process died."""
+
+
+class Steps:
+    """Counts the changes to the disk, and lets the process die at one: neither that one nor any later comes about."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, last: int) -> None:
+        self.left = last
+        for name in ("fsync", "link", "mkdir", "open", "rename", "rmdir", "unlink"):
+            monkeypatch.setattr(os, name, self.count(getattr(os, name)))
+
+    def count(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        def take(*arguments: Any, **options: Any) -> Any:
+            self.left -= 1
+            if self.left < 0:
+                raise CrashError
+            return step(*arguments, **options)
+
+        return take
+
+
+def live_again_after_each_crash(act: Callable[[], object], recover: Callable[[], None]) -> int:
+    """Let ``act`` die at each of its steps in turn, and ``recover`` after each; return how many there were."""
+    for last in count():
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            steps = Steps(monkeypatch, last)
+            with suppress(CrashError):
+                act()
+        recover()
+        if steps.left >= 0:
+            return last
+    raise AssertionError
+
+
+def test_crash_anywhere_in_a_session_loses_and_changes_nothing(storage: LocalStorage, folder: Path) -> None:
+    contents = [RIGHT, b"second part", OTHER]
+    md5s = [digest("md5", data) for data in contents]
+    begun: list[tuple[str, str]] = []
+
+    def send(key: str, upload: str, number: int, data: bytes) -> None:
+        storage.write_part(key, upload, number, [data], md5=digest("md5", data), size=len(data))
+
+    def act() -> None:
+        begun.append((new_key(), ""))
+        key = begun[-1][0]
+        begun[-1] = (key, storage.begin_parts(key))
+        # The second part is sent with other bytes first.
+        for number, data in [(3, OTHER), (2, OTHER), (2, contents[1]), (1, RIGHT)]:
+            send(*begun[-1], number, data)
+        storage.complete_parts(*begun[-1], md5s)
+
+    def recover() -> None:
+        key, upload = begun[-1]
+        if not upload:
+            # Nobody knows the reference; the sweeper finds the upload.
+            for orphan in storage.list_uploads():
+                storage.abort(orphan.key, orphan.upload)
+            return
+        with suppress(UploadGoneError):
+            arrived = {part.number: part.md5 for part in storage.list_parts(key, upload)}
+            for path in all_below(folder / "uploads"):
+                if path.is_file() and not path.name.startswith("part-"):
+                    assert digest("md5", path.read_bytes()) == path.name[6:]
+            for number, (md5, data) in enumerate(zip(md5s, contents, strict=True), 1):
+                if arrived.get(number) != md5:
+                    send(key, upload, number, data)
+        assert storage.complete_parts(key, upload, md5s).size == sum(map(len, contents))
+        assert b"".join(storage.read(key)) == b"".join(contents)
+        assert all_below(folder / "uploads") == []
+        assert len([path for path in all_below(folder / "files") if path.is_file()]) == 3
+        storage.delete(key)
+
+    assert live_again_after_each_crash(act, recover) > 30
+
+
+def test_crash_anywhere_in_a_single_upload_loses_and_changes_nothing(storage: LocalStorage, folder: Path) -> None:
+    begun: list[tuple[str, str]] = []
+
+    def act() -> None:
+        key = new_key()
+        begun[:] = []
+        begun.append((key, storage.begin_upload(key, digest("md5", RIGHT))))
+        storage.write(*begun[0], [OTHER])
+        storage.write(*begun[0], [RIGHT])
+        storage.complete(*begun[0], digest("md5", RIGHT))
+
+    def recover() -> None:
+        for key, upload in begun:
+            try:
+                storage.complete(key, upload, digest("md5", RIGHT))
+            except (NoDataError, ChecksumMismatchError):
+                storage.write(key, upload, [RIGHT])
+                stored = storage.complete(key, upload, digest("md5", RIGHT))
+                assert (stored.md5, stored.sha256) == (digest("md5", RIGHT), digest("sha256", RIGHT))
+            assert b"".join(storage.read(key)) == RIGHT
+            storage.delete(key)
+        for orphan in storage.list_uploads():
+            storage.abort(orphan.key, orphan.upload)
+        assert all_below(folder / "uploads") == []
+
+    assert live_again_after_each_crash(act, recover) > 15
+
+
+@pytest.mark.parametrize("is_completed", [False, True])
+def test_crash_anywhere_in_removing_leaves_what_can_be_removed_again(
+    storage: LocalStorage, folder: Path, is_completed: bool
+) -> None:
+    begun: list[tuple[str, str]] = []
+
+    def prepare() -> None:
+        key = new_key()
+        begun[:] = [(key, storage.begin_parts(key))]
+        for number in (1, 2, 3):
+            storage.write_part(key, begun[0][1], number, [RIGHT], md5=digest("md5", RIGHT), size=len(RIGHT))
+        if is_completed:
+            storage.complete_parts(*begun[0], [digest("md5", RIGHT)] * 3)
+
+    def remove() -> None:
+        storage.abort(*begun[0])
+        storage.delete(begun[0][0])
+
+    def recover() -> None:
+        # What is left is found, so that it can be removed.
+        if any(path.is_file() for path in all_below(folder)):
+            listed = [entry.key for entry in storage.list_objects()] + [each.key for each in storage.list_uploads()]
+            assert listed == [begun[0][0]]
+        remove()
+        assert not any(path.is_file() for path in all_below(folder))
+        assert list(storage.list_objects()) == list(storage.list_uploads()) == []
+        prepare()
+
+    prepare()
+    assert live_again_after_each_crash(remove, recover) >= 5
+
+
+def test_crash_between_two_versions_of_a_part_lets_the_later_count(storage: LocalStorage, folder: Path) -> None:
+    key = new_key()
+    upload = storage.begin_parts(key)
+    [entry] = (folder / "uploads").iterdir()
+    for data, changed_at in ((RIGHT, 1), (OTHER, 2)):
+        path = entry / f"00001.{digest('md5', data)}"
+        path.write_bytes(data)
+        os.utime(path, (changed_at, changed_at))
+    assert [part.md5 for part in storage.list_parts(key, upload)] == [digest("md5", OTHER)]
+    storage.complete_parts(key, upload, [digest("md5", RIGHT)])
+    assert b"".join(storage.read(key)) == RIGHT
+
+
+def test_session_never_replaces_content_and_content_never_a_session(storage: LocalStorage) -> None:
+    key, upload = fill(storage, RIGHT)
+    session = storage.begin_parts(key)
+    storage.write_part(key, session, 1, [OTHER], md5=digest("md5", OTHER), size=len(OTHER))
+    storage.complete(key, upload, digest("md5", RIGHT))
+    with pytest.raises(UploadGoneError):
+        storage.complete_parts(key, session, [digest("md5", OTHER)])
+    storage.abort(key, session)
+    assert b"".join(storage.read(key)) == RIGHT
+
+
+def test_ten_thousand_parts(storage: LocalStorage, folder: Path) -> None:
+    key = new_key()
+    upload = storage.begin_parts(key)
+    [entry] = (folder / "uploads").iterdir()
+    parts = [b"%05d" % number for number in range(1, 10_001)]
+    for number, part in enumerate(parts, 1):
+        (entry / f"{number:05d}.{digest('md5', part)}").write_bytes(part)
+    assert [part.number for part in storage.list_parts(key, upload, after=9_998)] == [9_999, 10_000]
+    assert storage.complete_parts(key, upload, [digest("md5", part) for part in parts]).size == 50_000
+    assert storage.size(key) == 50_000
+    assert b"".join(storage.read(key)) == b"".join(parts)
+    assert b"".join(storage.read(key, 24_998, 25_007)) == b"".join(parts)[24_998:25_007]
+
+
+def test_content_that_is_deleted_while_it_is_read(storage: LocalStorage) -> None:
+    key = new_key()
+    upload = storage.begin_parts(key)
+    for number in (1, 2):
+        storage.write_part(key, upload, number, [RIGHT], md5=digest("md5", RIGHT), size=len(RIGHT))
+    storage.complete_parts(key, upload, [digest("md5", RIGHT)] * 2)
+    chunks = storage.read(key)
+    storage.delete(key)
+    assert next(chunks) == RIGHT
+    with pytest.raises(StorageUnavailableError):
+        next(chunks)
+
+
+def test_full_disk_leaves_the_former_part(storage: LocalStorage, folder: Path) -> None:
+    key = new_key()
+    upload = storage.begin_parts(key)
+    storage.write_part(key, upload, 1, [RIGHT], md5=digest("md5", RIGHT), size=len(RIGHT))
+    before = all_below(folder)
+    large = bytes(2**21)
+    with full_disk(2**20), pytest.raises(StorageUnavailableError):
+        storage.write_part(key, upload, 1, [large], md5=digest("md5", large), size=len(large))
+    assert all_below(folder) == before
+
+
+def test_check_finds_a_disk_that_does_not_sync(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(22, "no fsync here")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    assert storage.check()[-1] == Finding("the check ran to its end", False, "no fsync here")
+
+
+def test_check_finds_a_disk_that_renames_over_content(
+    storage: LocalStorage, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def replace(path: Path, target: Path) -> Path:
+        if target.is_dir():
+            shutil.rmtree(target)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", replace)
+    assert [finding.name for finding in storage.check() if finding.ok is False] == ["content is never replaced"]
+    assert not any(path.is_file() for path in all_below(folder))
+
+
 def test_there_is_no_address(tmp_path: Path) -> None:
     backend = Backend(LocalStorage(tmp_path), "local")
     upload = backend.begin(digest("md5", RIGHT))
@@ -207,11 +438,13 @@ def test_there_is_no_address(tmp_path: Path) -> None:
     with pytest.raises(NotImplementedError):
         backend.storage.presign_upload(upload.key, upload.reference, digest("md5", RIGHT), seconds=1)
     with pytest.raises(NotImplementedError):
+        backend.begin_session().presign(1, RIGHT)
+    with pytest.raises(NotImplementedError):
         backend.storage.presign_download(upload.key, disposition="attachment", seconds=1)
 
 
 def test_check_names_a_folder_it_cannot_use(tmp_path: Path) -> None:
     (tmp_path / "storage").write_text("a file where the folder should be")
     [finding] = LocalStorage(tmp_path / "storage").check()
-    assert (finding.name, finding.ok) == ("folder", False)
+    assert (finding.name, finding.ok) == ("the check ran to its end", False)
     assert os.strerror(17) in finding.detail

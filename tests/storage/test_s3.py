@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from email.utils import format_datetime
 from itertools import product
@@ -18,10 +19,12 @@ from urllib.parse import urlsplit
 import pytest
 import urllib3
 from botocore.awsrequest import AWSResponse, HTTPHeaders
+from botocore.credentials import DeferredRefreshableCredentials
 from botocore.exceptions import ParamValidationError
 
 from datameta.clock import utc_now
 from datameta.storage import (
+    ChecksumMismatchError,
     Finding,
     NoDataError,
     PresignedRequest,
@@ -31,7 +34,7 @@ from datameta.storage import (
     open_storage,
 )
 from datameta.storage.s3 import S3Storage
-from datameta.storage.s3_probe import check_clock as _check_clock
+from datameta.storage.s3_probe import check_clock
 from tests.storage.backends import (
     Backend,
     RefusedError,
@@ -54,6 +57,7 @@ USES: dict[str, Callable[[Storage, str], object]] = {
     "UploadPart": lambda storage, key: storage.write(key, UPLOAD, [RIGHT]),
     "PutObject": lambda storage, key: storage.write(key, "put", [RIGHT]),
     "CompleteMultipartUpload": lambda storage, key: storage.complete(key, UPLOAD, MD5),
+    "ListParts": lambda storage, key: list(storage.list_parts(key, UPLOAD)),
     "CopyObject": lambda storage, key: storage.complete(key, "put", SHA256),
     "AbortMultipartUpload": lambda storage, key: storage.abort(key, UPLOAD),
     "DeleteObject": lambda storage, key: storage.delete(key),
@@ -72,6 +76,10 @@ def s3(backend: Backend) -> S3Storage:
 def request_of(upload: Upload) -> PresignedRequest:
     assert upload.request is not None
     return upload.request
+
+
+def find(storage: S3Storage) -> dict[str, Finding]:
+    return {finding.name: finding for finding in storage.check()}
 
 
 @contextmanager
@@ -112,9 +120,10 @@ def counted_calls(storage: S3Storage) -> Iterator[list[str]]:
 @contextmanager
 def pages_of_two(storage: S3Storage) -> Iterator[None]:
     def shorten(params: dict[str, Any], model: Any, **_: object) -> None:
-        params["MaxUploads" if model.name == "ListMultipartUploads" else "MaxKeys"] = 2
+        params[limits[model.name]] = 2
 
-    events = [f"before-parameter-build.s3.{name}" for name in ("ListMultipartUploads", "ListObjectsV2")]
+    limits = {"ListMultipartUploads": "MaxUploads", "ListObjectsV2": "MaxKeys", "ListParts": "MaxParts"}
+    events = [f"before-parameter-build.s3.{name}" for name in limits]
     for event in events:
         storage._client.meta.events.register(event, shorten, unique_id=event)
     try:
@@ -139,10 +148,10 @@ def test_store_refuses_an_address_used_otherwise(real: Backend) -> None:
     other = real.presign(upload.key, upload.reference, digest("md5", OTHER))
     assert other is not None
     for attempt in (
-        PresignedRequest(request.url, {}, request.expires_at),
-        PresignedRequest(request.url, other.headers),
-        PresignedRequest(request.url.replace("partNumber=1", "partNumber=2"), request.headers),
-        PresignedRequest(request.url.replace(upload.key, new_key()), request.headers),
+        replace(request, headers={}),
+        replace(request, headers=other.headers),
+        replace(request, url=request.url.replace("partNumber=1", "partNumber=2")),
+        replace(request, url=request.url.replace(upload.key, new_key())),
     ):
         with pytest.raises(RefusedError) as error:
             send_request("PUT", attempt, RIGHT)
@@ -246,7 +255,7 @@ def test_staged_bytes_are_copied_and_not_read(direct: Backend) -> None:
 
 def test_completed_staged_upload_forgets_the_type_its_sender_chose(direct: Backend) -> None:
     upload = direct.begin(SHA256)
-    send_request("PUT", PresignedRequest(request_of(upload).url, {"Content-Type": "text/html"}), RIGHT)
+    send_request("PUT", replace(request_of(upload), headers={"Content-Type": "text/html"}), RIGHT)
     key = direct.storage.complete(upload.key, upload.reference, SHA256).key
     storage = s3(direct)
     head = storage._client.head_object(Bucket=storage._bucket, Key=key)
@@ -302,6 +311,143 @@ def test_lists_have_pages_and_leave_foreign_objects_alone(direct: Backend) -> No
     assert calls.count("ListMultipartUploads") >= (2 if direct.is_real else 1)
 
 
+def test_parts_have_pages(direct: Backend) -> None:
+    session = direct.begin_session()
+    for number in (5, 1, 4, 2, 3):
+        session.write(number, RIGHT)
+    with pages_of_two(s3(direct)), counted_calls(s3(direct)) as calls:
+        assert [number for number, _, _ in session.list_parts()] == [1, 2, 3, 4, 5]
+        assert [number for number, _, _ in session.list_parts(2)] == [3, 4, 5]
+    assert calls == ["ListParts"] * 5
+    direct.storage.abort(session.key, session.reference)
+
+
+def test_parts_are_listed_after_a_gap(real: Backend) -> None:
+    session = real.begin_session()
+    for number in (3, 10_000, 70):
+        session.write(number, RIGHT)
+    for after, numbers in ((0, [3, 70, 10_000]), (3, [70, 10_000]), (69, [70, 10_000]), (70, [10_000]), (10_000, [])):
+        assert [number for number, _, _ in session.list_parts(after)] == numbers
+    real.storage.abort(session.key, session.reference)
+
+
+def test_parts_that_the_store_finds_too_small_are_not_what_was_announced(real: Backend) -> None:
+    session = real.begin_session()
+    for number in (1, 2):
+        session.send(number, RIGHT)
+    with pytest.raises(ChecksumMismatchError):
+        session.complete(RIGHT, RIGHT)
+
+
+def test_address_of_a_part_serves_nothing_else(real: Backend) -> None:
+    session = real.begin_session()
+    request = session.presign(2, RIGHT)
+    for attempt in (
+        replace(request, headers={}),
+        replace(request, headers=session.presign(2, OTHER).headers),
+        replace(request, url=request.url.replace("partNumber=2", "partNumber=1")),
+        replace(request, url=request.url.replace(session.reference, real.begin_session().reference)),
+    ):
+        with pytest.raises(RefusedError) as error:
+            send_request("PUT", attempt, RIGHT)
+        assert error.value.status == 403
+    assert session.list_parts() == []
+
+
+def test_part_that_arrives_slowly_while_completing_changes_nothing(real: Backend) -> None:
+    session = real.begin_session()
+    session.send(1, RIGHT)
+    request = session.presign(1, OTHER)
+    url = urlsplit(request.url)
+    with socket.create_connection((url.hostname, url.port), timeout=30) as connection:
+        headers = f"Host: {url.netloc}\r\nContent-Length: 13\r\nContent-MD5: {request.headers['Content-MD5']}\r\n"
+        connection.sendall(f"PUT {url.path}?{url.query} HTTP/1.1\r\n{headers}\r\n".encode() + OTHER[:5])
+        session.complete(RIGHT)
+        connection.sendall(OTHER[5:])
+        assert b" 404 " in connection.recv(100)
+    assert real.read(session.key) == RIGHT
+    assert list(real.storage.list_uploads()) == []
+
+
+def test_completion_of_an_opaque_store_names_what_it_lists(opaque: Backend) -> None:
+    storage = s3(opaque)
+    session = opaque.begin_session()
+    with counted_calls(storage) as calls, pytest.raises(NoDataError):
+        session.complete(RIGHT)
+    session.send(1, RIGHT)
+    with counted_calls(storage) as calls:
+        stored = session.complete(RIGHT)
+    assert calls == ["ListParts", "HeadObject"]
+    assert (stored.size, stored.md5) == (len(RIGHT), None)
+
+
+@pytest.mark.parametrize("life", [timedelta(minutes=20), timedelta(days=1)])
+def test_addresses_end_with_the_credentials_that_signed_them(tmp_path: Path, life: timedelta) -> None:
+    storage = open_storage(s3_settings(tmp_path, "http://127.0.0.1:9"))
+    assert isinstance(storage, S3Storage)
+    ends_at = utc_now() + life
+
+    def fetch() -> dict[str, str]:
+        return {"access_key": "key", "secret_key": "secret", "token": "token", "expiry_time": ends_at.isoformat()}
+
+    storage._credentials = DeferredRefreshableCredentials(fetch, "assume-role")
+    asked = utc_now() + timedelta(hours=1)
+    requests = [
+        storage.presign_upload(new_key(), UPLOAD, MD5, seconds=3600),
+        storage.presign_part(new_key(), UPLOAD, 1, md5=MD5, size=13, seconds=3600),
+        storage.presign_download(new_key(), disposition="attachment", seconds=3600),
+    ]
+    for request in requests:
+        expected = min(asked, ends_at)
+        assert expected - timedelta(seconds=1) <= request.expires_at <= expected + timedelta(minutes=1)
+
+
+def test_lasting_credentials_end_no_address(imitated: Backend) -> None:
+    request = s3(imitated).presign_download(new_key(), disposition="attachment", seconds=3600)
+    assert timedelta(minutes=59) < request.expires_at - utc_now() <= timedelta(hours=1)
+
+
+class BrokenBody:
+    """An answer that breaks off after its first bytes."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self.error = error
+        self.pieces = [RIGHT[:5]]
+
+    def read(self, _: int | None = None) -> bytes:
+        if self.pieces:
+            return self.pieces.pop()
+        if self.error:
+            raise self.error
+        return b""
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        None,
+        urllib3.exceptions.ProtocolError("reset"),
+        urllib3.exceptions.SSLError("broken"),
+        urllib3.exceptions.ReadTimeoutError(urllib3.HTTPConnectionPool("store"), "/", "slow"),
+    ],
+)
+def test_answer_that_breaks_off_is_no_content(imitated: Backend, error: Exception | None) -> None:
+    storage = s3(imitated)
+
+    def answer(request: Any, **_: object) -> Any:
+        return AWSResponse(request.url, 206, HTTPHeaders.from_dict({"Content-Length": "13"}), BrokenBody(error))
+
+    storage._client.meta.events.register("before-send.s3.GetObject", answer, unique_id="broken")
+    try:
+        chunks = storage.read(new_key())
+        with pytest.raises(StorageUnavailableError):
+            b"".join(chunks)
+    finally:
+        storage._client.meta.events.unregister("before-send.s3.GetObject", unique_id="broken")
+
+
 def test_clients_get_the_public_address(tmp_path: Path) -> None:
     settings = s3_settings(
         tmp_path, "http://127.0.0.1:9", s3_public_endpoint="https://s3.example.org", s3_path_style=False
@@ -310,13 +456,21 @@ def test_clients_get_the_public_address(tmp_path: Path) -> None:
     requests = [
         storage.presign_upload(new_key(), UPLOAD, MD5, seconds=60),
         storage.presign_upload(new_key(), "put", SHA256, seconds=60),
+        storage.presign_upload(new_key(), UPLOAD, MD5, seconds=60, size=13),
+        storage.presign_upload(new_key(), "put", MD5, seconds=60, size=13),
+        storage.presign_part(new_key(), UPLOAD, 7, md5=MD5, size=13, seconds=60),
         storage.presign_download(new_key(), disposition="attachment", seconds=60),
     ]
     for request in requests:
         assert request.url.startswith(f"https://{settings.s3_bucket}.s3.example.org/")
-    assert "X-Amz-SignedHeaders=content-md5%3Bhost" in requests[0].url
-    assert requests[0].headers == {"Content-MD5": "W4xYyRe8czut4oqRVvg3iQ=="}
-    assert requests[1].headers == requests[2].headers == {}
+    assert "X-Amz-SignedHeaders=content-md5%3Bhost&" in requests[0].url
+    assert "X-Amz-SignedHeaders=host&" in requests[1].url
+    # The length is signed where it is known, and sent by every client without being told.
+    for request in requests[2:5]:
+        assert "X-Amz-SignedHeaders=content-length%3Bcontent-md5%3Bhost&" in request.url
+    for request in (requests[0], *requests[2:5]):
+        assert request.headers == {"Content-MD5": "W4xYyRe8czut4oqRVvg3iQ=="}
+    assert requests[1].headers == requests[5].headers == {}
 
 
 @pytest.mark.parametrize("operation", USES)
@@ -340,7 +494,9 @@ def test_store_that_does_not_answer(tmp_path: Path, caplog: pytest.LogCaptureFix
             with pytest.raises(StorageUnavailableError):
                 use(storage, new_key())
         assert storage.check() == [Finding("the check ran to its end", False, "EndpointConnectionError")]
-    assert {record.levelno for record in caplog.records if record.name == "datameta.storage.s3"} == {logging.ERROR}
+    assert {record.levelno for record in caplog.records if record.name == "datameta.storage.s3_answers"} == {
+        logging.ERROR
+    }
     assert "files/" not in caplog.text
 
 
@@ -409,20 +565,99 @@ def test_check_notes_a_public_address_it_does_not_reach(
         public = f"http://127.0.0.1:{closed.getsockname()[1]}"
         storage = make_s3(s3_settings(tmp_path, rgw.endpoint, s3_public_endpoint=public))
         findings = {finding.name: finding for finding in storage.check()}
-    assert findings["public address"].ok is None
+    assert findings["public address"] == Finding("public address", None, "not reached from here: NewConnectionError")
     assert all(finding.ok is not False for finding in findings.values())
 
 
-def test_check_finds_a_store_that_completes_what_was_not_announced(imitated: Backend) -> None:
+def test_check_learns_that_a_store_proves_no_md5(opaque: Backend) -> None:
+    storage = s3(opaque)
+    storage._proves_md5 = True
+    findings = find(storage)
+    assert not storage.proves_md5
+    for name in ("the ETag of a part is its MD5", "the store proves MD5s"):
+        assert findings[name].ok is None
+    assert findings["the store proves MD5s"].detail == "every file is verified by reading it"
+    # The rest goes on in that way.
+    assert findings["the content stays what it was"].ok
+    assert storage.begin_upload(new_key(), MD5) == "put"
+
+
+def test_check_learns_that_a_store_proves_md5s(imitated: Backend) -> None:
     storage = s3(imitated)
-    complete = storage.complete
+    storage._proves_md5 = False
+    find(storage)
+    assert storage.proves_md5
+    storage._proves_md5 = False
+    with refused(storage, "HeadBucket"):
+        find(storage)
+    assert not storage.proves_md5
 
-    def complete_anything(key: str, upload: str, checksum: str) -> Any:
-        return complete(key, upload, MD5_OF_PROBE)
 
-    storage.complete = complete_anything  # type: ignore[method-assign]
-    failed = {finding.name for finding in storage.check() if finding.ok is False}
-    assert "completion with another MD5 is refused" in failed
+def test_check_notices_a_store_that_completes_whatever_it_has(imitated: Backend) -> None:
+    storage = s3(imitated)
+
+    def name_what_is_there(params: dict[str, Any], **_: object) -> None:
+        params["MultipartUpload"] = {"Parts": [{"PartNumber": 1, "ETag": MD5_OF_PROBE}]}
+
+    storage._client.meta.events.register("before-parameter-build.s3.CompleteMultipartUpload", name_what_is_there)
+    storage._patient.meta.events.register("before-parameter-build.s3.CompleteMultipartUpload", name_what_is_there)
+    try:
+        findings = find(storage)
+    finally:
+        for client in (storage._client, storage._patient):
+            client.meta.events.unregister("before-parameter-build.s3.CompleteMultipartUpload", name_what_is_there)
+    assert findings["completion with another MD5 is refused"].ok is None
+    assert findings["the content stays what it was"].ok
+    assert not storage.proves_md5
+
+
+def test_check_tells_what_browsers_and_uploads_meet(real: Backend) -> None:
+    storage = s3(real)
+    bucket = {"Bucket": storage._bucket}
+    findings = find(storage)
+    browsers = "browsers at http://127.0.0.1:8080 may send"
+    assert findings[browsers].ok is None
+    assert "allow PUT and GET from http://127.0.0.1:8080 with content-md5, content-type" in findings[browsers].detail
+    assert findings["incomplete uploads expire"].detail == "never; a lifecycle rule after 8 days would tidy up"
+    assert findings["versioning"].detail == "off"
+    for origin, headers, ok in (
+        ("http://127.0.0.1:8080", ["content-md5", "content-type"], True),
+        ("*", ["*"], True),
+        ("http://127.0.0.1:8080", ["content-md5"], None),
+        ("https://other.example.org", ["*"], None),
+    ):
+        rule = {"AllowedOrigins": [origin], "AllowedMethods": ["PUT", "GET"], "AllowedHeaders": headers}
+        storage._client.put_bucket_cors(**bucket, CORSConfiguration={"CORSRules": [rule]})
+        assert find(storage)[browsers].ok is ok, rule
+    for days, ok, detail in (
+        (8, True, "after 8 days"),
+        (7, None, "after 7 days, sooner than upload sessions, which live 7"),
+    ):
+        expiry = {
+            "ID": "tidy",
+            "Status": "Enabled",
+            "Filter": {"Prefix": ""},
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": days},
+        }
+        storage._client.put_bucket_lifecycle_configuration(**bucket, LifecycleConfiguration={"Rules": [expiry]})
+        assert find(storage)["incomplete uploads expire"] == Finding("incomplete uploads expire", ok, detail)
+    storage._client.put_bucket_versioning(**bucket, VersioningConfiguration={"Status": "Enabled"})
+    assert find(storage)["versioning"].detail == "Enabled"
+
+
+def test_check_needs_no_right_to_look_at_the_bucket_itself(imitated: Backend) -> None:
+    storage = s3(imitated)
+    with refused(storage, "GetBucketLifecycleConfiguration", "GetBucketVersioning"):
+        findings = find(storage)
+    for name in ("incomplete uploads expire", "versioning"):
+        assert findings[name] == Finding(name, None, "not known: AccessDenied")
+
+
+def test_store_that_cannot_copy_fails_the_check(imitated: Backend) -> None:
+    storage = s3(imitated)
+    with refused(storage, "CopyObject"):
+        assert storage.check()[-1] == Finding("the check ran to its end", False, "CopyObject: AccessDenied")
+    assert list(storage.list_uploads()) == list(storage.list_objects()) == []
 
 
 def test_check_survives_a_failure_midway(imitated: Backend) -> None:
@@ -439,4 +674,4 @@ def test_check_survives_a_failure_midway(imitated: Backend) -> None:
 )
 def test_clocks_are_compared(difference: timedelta, ok: bool | None) -> None:
     answer = urllib3.HTTPResponse(headers={"Date": format_datetime(utc_now() + difference, usegmt=True)})
-    assert _check_clock(answer).ok is ok
+    assert check_clock(answer).ok is ok

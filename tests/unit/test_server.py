@@ -32,13 +32,14 @@ from datameta.server import (
 )
 
 DEADLINE_SECONDS = 30
-BODY_MAX = 100_000
+BODY_MAX = 2_000_000
 UPLOAD_MAX = 3_000_000
 UPLOAD = "/api/v1/upload/1"
 
 PROGRAM = f"""
-import logging, os, sys, tempfile, time
+import json, logging, os, sys, tempfile, time
 from pathlib import Path
+from datameta.errors import DataMetaError, TooLargeError
 from datameta.server import ServerError, serve
 
 home, workers, port = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
@@ -54,9 +55,17 @@ def app(environ, start_response):
             time.sleep(0.01)
     body = environ["wsgi.input"]
     size = 0
-    while piece := body.read(1 << 20):
-        size += len(piece)
-    links = os.fstat(body.fileno()).st_nlink if size > 1 << 20 else None
+    try:
+        while piece := body.read(1 << 20):
+            size += len(piece)
+            (home / "reading").touch()
+    except DataMetaError as error:
+        status = "413 Too Large" if isinstance(error, TooLargeError) else "400 Bad Request"
+        problem = {{"exception": type(error).__name__, "error_code": error.problems[0].code, "message": str(error)}}
+        start_response(status, [("Content-Type", "application/json")])
+        return [json.dumps([problem]).encode()]
+    is_spooled = size > 1 << 20 and not environ["PATH_INFO"].startswith("/api")
+    links = os.fstat(body.fileno()).st_nlink if is_spooled else None
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [repr((os.getpid(), size, tempfile.gettempdir(), links)).encode()]
 
@@ -78,15 +87,6 @@ except ServerError as error:
 print("ended", flush=True)
 sys.exit(code)
 """
-
-
-def poll(question: Callable[[], Any]) -> Any:
-    """Ask until the answer is true, and fail at the deadline."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not (answer := question()):
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.01)
-    return answer
 
 
 def is_running(pid: int) -> bool:
@@ -231,6 +231,14 @@ def test_every_refusal_of_the_server_is_json(
     assert "t0ken" not in str(problem)
 
 
+def test_every_refusal_of_the_server_has_the_security_headers(portal: Portal) -> None:
+    with portal.connect() as connection:
+        connection.sendall(b"hello\r\n\r\n")
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+    assert SECURITY_HEADERS.items() <= dict(answer.headers).items()
+
+
 def test_crash_is_logged(portal: Portal) -> None:
     assert portal.request(path="/crash")[0] == 500
     assert "RuntimeError: a secret" in portal.log
@@ -264,7 +272,7 @@ def test_limit_of_chunked_bodies_is_on_their_content(portal: Portal) -> None:
 def test_chunked_body_is_refused_as_it_grows(portal: Portal) -> None:
     head = b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
     # The last chunk never comes.
-    assert portal.send(head, *[chunk(10_000)] * 12)[0] == 413
+    assert portal.send(head, *[chunk(BODY_MAX // 10)] * 12)[0] == 413
 
 
 @pytest.mark.parametrize("start_of_chunk", [b"5;", b"0\r\n"])
@@ -299,11 +307,11 @@ def test_expected_continue_is_answered(portal: Portal) -> None:
 
 def test_large_bodies_wait_in_nameless_files_in_the_spool(portal: Portal) -> None:
     spool = portal.home / "spool"
-    _, (_, size, folder, links) = portal.request("PUT", UPLOAD, body=bytes(UPLOAD_MAX))
-    assert (size, folder, links) == (UPLOAD_MAX, str(spool), 0)
+    _, (_, size, folder, links) = portal.request("PUT", body=bytes(BODY_MAX))
+    assert (size, folder, links) == (BODY_MAX, str(spool), 0)
     with portal.connect() as connection:
-        connection.sendall(f"PUT {UPLOAD} HTTP/1.1\r\nContent-Length: {UPLOAD_MAX}\r\n\r\n".encode())
-        connection.sendall(bytes(UPLOAD_MAX - 1))
+        connection.sendall(f"PUT / HTTP/1.1\r\nContent-Length: {BODY_MAX}\r\n\r\n".encode())
+        connection.sendall(bytes(BODY_MAX - 1))
         assert portal.request()[0] == 200
         assert list(spool.iterdir()) == []
 
@@ -478,33 +486,8 @@ def test_worker_that_cannot_be_replaced_is_tried_again(start: Callable[..., Port
     assert portal.request()[0] == 200
 
 
-@pytest.fixture
-def run_app() -> Iterator[Callable[..., tuple[Server, socket.socket]]]:
-    """Run an app in a thread and connect to it."""
-    running: list[tuple[Server, threading.Thread, socket.socket]] = []
-
-    def run(app: Any) -> tuple[Server, socket.socket]:
-        listener = bind("127.0.0.1", 0)
-        limits = Limits(threads=1, body_max_bytes=10, upload_max_bytes=10, upload_prefix="/api/v1/upload/")
-        client = socket.create_connection(listener.getsockname(), timeout=DEADLINE_SECONDS)
-        server = Server(app, listener, limits)
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        running.append((server, thread, client))
-        return server, client
-
-    yield run
-    for server, thread, client in running:
-        client.close()
-        server.stopping = True
-        server.pull_trigger()
-        thread.join()
-        server.task_dispatcher.shutdown()
-        server.trigger.close()
-
-
 def test_client_that_stops_reading_frees_its_thread(
-    run_app: Callable[..., tuple[Server, socket.socket]], monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     closed = threading.Event()
 
@@ -534,7 +517,7 @@ def test_client_that_stops_reading_frees_its_thread(
 
 
 def test_connection_just_accepted_may_send_its_first_request_to_a_worker_that_stops(
-    run_app: Callable[..., tuple[Server, socket.socket]], monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(server_module, "FIRST_REQUEST_SECONDS", DEADLINE_SECONDS)
 
@@ -557,7 +540,7 @@ def test_connection_just_accepted_may_send_its_first_request_to_a_worker_that_st
 
 
 def test_refused_client_that_goes_on_sending_is_dropped_in_the_end(
-    run_app: Callable[..., tuple[Server, socket.socket]], monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(server_module, "LINGER_SECONDS", 0)
     server, client = run_app(None)

@@ -1,0 +1,326 @@
+"""Whatever happens on the way, what is handed in is what was on the disk, and nothing is sent in vain."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from datameta.client import network, upload
+from tests.client.conftest import PART_BYTES, Lab
+from tests.faults.proxy import CutError, Once, Way, answer, cut
+
+LARGE = 2 * PART_BYTES + 1234
+PUT = b"PUT /api/v1/upload/"
+EXPIRED = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n"
+LIMITED = BUSY.replace(b"503 Service Unavailable", b"429 Too Many Requests")
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content).hexdigest()
+
+
+def check_there(lab: Lab, path: Path, said: Any, state: str = "confirmed") -> None:
+    """Check that a file is at the portal, and that the client says so."""
+    content = path.read_bytes()
+    [file] = lab.find_staged(path.name)
+    assert said == {
+        "path": str(path),
+        "id": file["id"],
+        "name": path.name,
+        "size": len(content),
+        "checksum": md5(content),
+        "state": state,
+        "error": None,
+    }
+    assert file["contentUploaded"]
+    assert lab.api.fetch(file) == content
+
+
+@pytest.mark.parametrize("size", [0, 1, PART_BYTES, PART_BYTES + 1, LARGE])
+def test_a_file_of_any_size_is_handed_in_once(lab: Lab, size: int) -> None:
+    path = lab.write(f"any {size} ü.bin", size)
+    [said] = lab.upload(path)
+    check_there(lab, path, said)
+    sent = lab.proxy.bytes_up
+    assert size <= sent < size + 20_000
+    [said] = lab.upload(path)
+    check_there(lab, path, said, "already_there")
+    assert lab.proxy.bytes_up - sent < 10_000
+
+
+def test_many_files_go_at_once_and_one_refusal_stops_no_other(lab: Lab) -> None:
+    good = [lab.write(f"many-{number}", size) for number, size in enumerate([10, LARGE, 0, LARGE + 1, LARGE + 2])]
+    bad = lab.write(" many-5", 5)
+    refused, *said = lab.upload(bad, *good, code=1, words=("--jobs", "3"))
+    for path, each in zip(good, said, strict=True):
+        check_there(lab, path, each)
+    assert (refused["state"], refused["id"]) == ("refused", None)
+    assert refused["error"] == "A file name does not begin or end with a space."
+
+
+class Flaky:
+    """Cut each connection that has carried so many bytes up, as often as told."""
+
+    def __init__(self, after: int, times: int) -> None:
+        self.after = after
+        self.times = times
+
+    def __call__(self, way: Way, piece: bytes, before: int) -> None:
+        if way is Way.UP and before > self.after and self.times > 0:
+            self.times -= 1
+            raise CutError
+
+
+@pytest.mark.parametrize("size", [PART_BYTES, LARGE])
+def test_a_connection_that_breaks_costs_one_part(lab: Lab, size: int) -> None:
+    path = lab.write(f"cut {size}", size)
+    rule = lab.proxy.rule = Flaky(after=PART_BYTES // 2, times=5)
+    [said] = lab.upload(path, words=("--jobs", "1"))
+    assert rule.times == 0
+    check_there(lab, path, said)
+    assert size + 5 * PART_BYTES // 2 <= lab.proxy.bytes_up <= size + 5 * PART_BYTES
+
+
+@pytest.mark.parametrize("reply", [BUSY, LIMITED, EXPIRED])
+@pytest.mark.parametrize("size", [10, LARGE])
+def test_a_refusal_that_may_pass_is_met_with_another_try(lab: Lab, size: int, reply: bytes) -> None:
+    path = lab.write(f"again {size} {reply[9:12].decode()}", size)
+    times = 2 if reply == EXPIRED else 5
+    rule = lab.proxy.rule = Once(PUT, Way.UP, partial(answer, reply), times)
+    [said] = lab.upload(path)
+    assert rule.met == times
+    check_there(lab, path, said)
+
+
+@pytest.mark.parametrize("size", [10, LARGE])
+def test_an_address_that_is_never_taken_is_a_refusal(lab: Lab, size: int) -> None:
+    path = lab.write(f"never {size}", size)
+    lab.proxy.rule = Once(PUT, Way.UP, partial(answer, EXPIRED), 1000)
+    [said] = lab.upload(path, code=1)
+    assert (said["state"], said["error"]) == ("refused", "127.0.0.1 answered 403")
+
+
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [
+        (b"POST /api/v1/files ", 10),
+        (PUT, 10),
+        (b'{"contentUploaded":', 10),
+        (b"POST /api/v1/files ", LARGE),
+        (b"/upload-session ", LARGE),
+        (b"/part-urls ", LARGE),
+        (b"/complete ", LARGE),
+        (b"GET /api/v1/files/", LARGE),
+    ],
+)
+def test_an_answer_that_is_lost_does_nothing_twice(lab: Lab, words: bytes, size: int) -> None:
+    path = lab.write(f"lost {words.decode().split('/')[-1].strip(' {:')} {size}".replace('"', ""), size)
+    rule = lab.proxy.rule = Once(words, Way.UP, partial(cut, is_passed=True))
+    [said] = lab.upload(path)
+    assert rule.met == 1
+    check_there(lab, path, said)
+
+
+def test_what_was_sent_by_a_run_that_gave_up_is_not_sent_again(lab: Lab) -> None:
+    path = lab.write("resumed", LARGE)
+
+    def pass_some(way: Way, piece: bytes, before: int) -> None:
+        if lab.proxy.bytes_up > PART_BYTES * 3 // 2:
+            raise CutError
+
+    lab.proxy.rule = pass_some
+    [said] = lab.upload(path, code=3, words=("--jobs", "1"), patience=0)
+    assert said["state"] == "unfinished"
+    before = lab.proxy.bytes_up
+    assert before > PART_BYTES
+    lab.proxy.rule = Once(b"nothing", Way.UP, cut)
+    [said] = lab.upload(path)
+    check_there(lab, path, said)
+    assert lab.proxy.bytes_up - before < LARGE - PART_BYTES + 20_000
+
+
+def send_parts(lab: Lab, path: Path, content: bytes, numbers: list[int]) -> str:
+    """Begin to send a file as the client does, with some parts of ``content``; return its id."""
+    announced = {"name": path.name, "checksum": md5(path.read_bytes()[:PART_BYTES])}
+    file_id: str = lab.api.call("POST", "/files", announced)["id"]["site"]
+    session = f"/files/{file_id}/upload-session"
+    opened = lab.api.call("POST", session, {"size": len(content)})
+    assert opened["partSize"] == PART_BYTES
+    for number in numbers:
+        part = content[(number - 1) * PART_BYTES : number * PART_BYTES]
+        window = lab.api.call("POST", f"{session}/part-urls", {"parts": [{"number": number, "md5": md5(part)}]})
+        [request] = window["parts"]
+        assert requests.put(request["url"], data=part, headers=request["requestHeaders"], timeout=60).ok
+    return file_id
+
+
+def test_a_part_that_arrived_and_differs_is_sent_again(lab: Lab) -> None:
+    path = lab.write("differs", LARGE)
+    file_id = send_parts(lab, path, bytes(LARGE), [2])
+    [said] = lab.upload(path)
+    check_there(lab, path, said)
+    assert said["id"]["site"] == file_id
+
+
+def test_an_upload_of_another_size_is_not_gone_on_with(lab: Lab) -> None:
+    path = lab.write("grown", LARGE)
+    file_id = send_parts(lab, path, bytes(LARGE - 1), [1])
+    [said] = lab.upload(path)
+    assert said["state"] == "confirmed"
+    assert said["id"]["site"] != file_id
+
+
+def test_content_that_failed_its_verification_is_sent_anew(lab: Lab) -> None:
+    path = lab.write("failed", LARGE)
+    file_id = send_parts(lab, path, bytes(LARGE), [1, 2, 3])
+    session = f"/files/{file_id}/upload-session"
+    checksum = md5(path.read_bytes())
+    assert lab.api.call("POST", f"{session}/complete", {"checksum": checksum})["state"] == "failed"
+    [said] = lab.upload(path)
+    check_there(lab, path, said)
+    assert said["id"]["site"] != file_id
+
+
+@pytest.mark.parametrize("size", [10, LARGE])
+def test_a_file_that_changes_meanwhile_is_refused(lab: Lab, size: int) -> None:
+    path = lab.write(f"changing {size}", size)
+
+    def change() -> None:
+        with path.open("ab") as file:
+            file.write(b"more")
+
+    lab.proxy.rule = Once(PUT, Way.UP, change)
+    [said] = lab.upload(path, code=1)
+    assert (said["state"], said["error"]) == (
+        "refused",
+        "The file changes while it is sent. Upload it again once it is complete.",
+    )
+    lab.proxy.rule = Once(b"nothing", Way.UP, cut)
+    [said] = lab.upload(path)
+    assert said["checksum"] == md5(path.read_bytes())
+
+
+def test_a_change_that_hides_itself_is_found_by_the_portal(lab: Lab) -> None:
+    path = lab.write("hiding", LARGE)
+
+    def change() -> None:
+        # After the third part was sent, and before the whole was hashed so far, or after: both are found.
+        found = path.stat()
+        with path.open("r+b") as file:
+            file.seek(PART_BYTES // 2)
+            file.write(b"other")
+        os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+    lab.proxy.rule = Once(PUT, Way.UP, change)
+    done = lab.run("upload", path)
+    assert done.exit_code in (0, 1), done.output
+    lab.proxy.rule = Once(b"nothing", Way.UP, cut)
+    [said] = lab.upload(path)
+    assert said["checksum"] == md5(path.read_bytes())
+    assert lab.api.fetch(said) == path.read_bytes()
+
+
+def test_small_files_that_were_announced_are_gone_on_with(lab: Lab) -> None:
+    path = lab.write("announced", 10)
+    announced = lab.api.announce(path.name, path.read_bytes())
+    [said] = lab.upload(path)
+    check_there(lab, path, said)
+    assert said["id"] == announced["id"]
+
+
+def test_a_large_file_handed_in_by_other_means_is_known(lab: Lab) -> None:
+    path = lab.write("known", PART_BYTES + 1)
+    file = lab.api.upload(path.name, path.read_bytes(), "sha256")
+    [said] = lab.upload(path)
+    assert (said["state"], said["id"]) == ("already_there", file["id"])
+    other = lab.write("known", PART_BYTES + 1)
+    other.write_bytes(other.read_bytes()[::-1])
+    [said] = lab.upload(other)
+    assert said["state"] == "confirmed"
+    assert said["id"] != file["id"]
+
+
+def test_a_verification_that_stands_still_is_not_waited_for_for_ever(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = lab.write("slow", LARGE)
+    file_id = send_parts(lab, path, path.read_bytes(), [1, 2, 3])
+    lab.api.call("POST", f"/files/{file_id}/upload-session/complete", {"checksum": md5(path.read_bytes())})
+    session = lab.api.call("GET", f"/files/{file_id}/upload-session")
+    [file] = lab.find_staged(path.name)
+    # The job is slow at will only in the answers.
+    monkeypatch.setattr(upload.Portal, "get_session", lambda self, each: session | {"state": "verifying"})
+    monkeypatch.setattr(upload.Portal, "list_staged", lambda self: [file | {"contentUploaded": False}])
+    [said] = lab.upload(path, code=3, patience=0)
+    assert said["error"] == "The portal has all bytes, but does not go on with verifying them."
+
+
+def test_the_portal_must_say_what_was_taken_here(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = lab.write("other content", 10)
+    confirm: Callable[..., Any] = upload.Portal.confirm_file
+    monkeypatch.setattr(upload.Portal, "confirm_file", lambda self, file_id: confirm(self, file_id) | {"filesize": 11})
+    [said] = lab.upload(path, code=1)
+    assert said["error"].endswith("than was sent.")
+
+
+def test_a_wrong_key_is_refused_at_once(lab: Lab) -> None:
+    done = lab.run("upload", lab.write("keyless", 1), key="x" * 64)
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    assert "Error: " in done.stderr
+
+
+def test_without_a_connection_it_gives_up_in_the_end(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.proxy.rule = Once(b"GET", Way.UP, cut, 1000)
+    done = lab.run("upload", lab.write("offline", 1), patience=0.001)
+    assert done.exit_code == 3
+    assert "trying again" in done.stderr
+    assert "Run the same command again" in done.stderr
+
+
+def test_what_is_no_portal_is_told(lab: Lab) -> None:
+    path = lab.write("strange", 1)
+    for reply, words in (
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "no DataMeta portal"),
+        (b"HTTP/1.1 301 Moved\r\nLocation: https://a.example/\r\nContent-Length: 0\r\n\r\n", "https://a.example/"),
+    ):
+        lab.proxy.rule = Once(b"GET", Way.UP, partial(answer, reply))
+        done = lab.run("upload", path)
+        assert done.exit_code == 1, done.output
+        assert words in done.stderr
+
+
+@pytest.mark.parametrize("url", ["portal.example.org", "ftp://portal.example.org", "https://", "https://a.example/?b"])
+def test_a_wrong_address_is_a_wrong_word(lab: Lab, url: str) -> None:
+    done = lab.run("upload", lab.write("misled", 1), url=url)
+    assert done.exit_code == 2
+    assert "no address of a portal" in done.stderr
+
+
+@pytest.mark.parametrize("suffix", ["/", "/api", "/api/v1", "/api/v1/"])
+def test_the_address_may_be_the_portals_or_the_apis(lab: Lab, suffix: str) -> None:
+    done = lab.run("upload", lab.write("addressed", 1), url=f"http://{lab.proxy.netloc}{suffix}")
+    assert done.exit_code == 0, done.output
+
+
+def test_names_must_differ_and_files_be_files(lab: Lab) -> None:
+    path = lab.write("twin", 1)
+    (lab.folder / "sub").mkdir()
+    other = lab.folder / "sub" / "twin"
+    other.write_bytes(b"")
+    assert "have one name" in lab.run("upload", path, other).stderr
+    os.mkfifo(lab.folder / "fifo")
+    done = lab.run("upload", lab.folder / "fifo")
+    assert done.exit_code == 2
+    assert "no regular file" in done.stderr
+    assert lab.run("upload", lab.folder / "missing").exit_code == 2
+
+
+def test_a_failure_of_the_program_itself_is_not_hidden(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network.Network, "put", lambda *words, **more: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        lab.run("upload", lab.write("bug", 1))

@@ -1,0 +1,51 @@
+"""The checker finds what it is there for: each bug that is planted."""
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults import checker
+from tests.faults.chaos import Chaos
+from tests.faults.checker import CHANGED, DUPLICATE, LOST
+from tests.faults.conftest import StartSite
+from tests.faults.history import History
+from tests.faults.run import age_rows, read_world, working_clients
+
+pytestmark = pytest.mark.faults
+
+SEED = 4
+DEADLINE_SECONDS = 120
+
+
+@pytest.mark.parametrize(
+    ("bug", "kills", "operation", "kind"),
+    [
+        ("plain-put", 0, "send late", CHANGED),
+        ("early-state", 15, "confirm", LOST),
+        ("check-then-insert", 0, "submit", DUPLICATE),
+        ("no-intent", 15, "submit", LOST),
+    ],
+)
+def test_the_checker_finds(
+    bug: str, kills: int, operation: str, kind: str, start_site: StartSite, tmp_path: Path
+) -> None:
+    site, drawn = start_site(bug=bug), random.Random(SEED)
+    history = History(tmp_path / "history.jsonl")
+    with working_clients(site, history, drawn):
+        Chaos(site, drawn, kills, stops=0, freezes=0, pace=0.6).run()
+        site.wait_until_ready()
+        wait_for(history, operation, 20)
+    age_rows(site)
+    assert site.run("sweep").returncode == 0
+    findings = checker.find_faults(history.events, read_world(site))
+    assert kind in {finding.kind for finding in findings}, "\n".join(map(str, findings))
+
+
+def wait_for(history: History, operation: str, count: int) -> None:
+    """Wait until so many requests of a kind were answered."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while sum(event.operation == operation and event.status > 0 for event in list(history.events)) < count:
+        assert time.monotonic() < deadline, "the clients do not come on"
+        time.sleep(0.1)
