@@ -35,14 +35,23 @@ from datameta.jobs.worker import WorkerError, do_due_jobs, run_worker
 from datameta.logic import demo, groups, keys, users
 from datameta.logic.audit import find_broken_seal, seal_events
 from datameta.logic.fsck import Finding, Proof, measure_content, prove_content, prove_site
+from datameta.logic.parts import MAX_SIZE, choose_part_size
 from datameta.logic.sweep import check_store
 from datameta.logic.sweep import sweep as run_sweep
 from datameta.settings import Settings, SettingsError, read_settings
-from datameta.storage import open_storage
+from datameta.storage import Storage, open_storage
 from datameta.vault import open_vault
+
+log = logging.getLogger(__name__)
 
 THREADS = 8
 WORKER_POOL = 4
+
+
+class StorageCheckError(Exception):
+    """The store does not keep a promise; the message is a sentence for the operator."""
+
+
 REFUSALS = (
     SettingsError,
     DataMetaError,
@@ -50,6 +59,7 @@ REFUSALS = (
     migrations.SchemaError,
     server.ServerError,
     WorkerError,
+    StorageCheckError,
 )
 
 
@@ -93,12 +103,16 @@ def serve(settings: Settings, host: str, port: int, workers: int, no_worker: boo
         else:
             migrations.upgrade(url)
         lines = _prepare_demo(settings, url) if with_demo else ""
+        # Every process opens the store anew, and believes what was found out here.
+        proves_md5 = _open_tested_storage(settings).proves_md5
 
         def open_worker() -> Any:
-            return make_app(settings, Database(url, pool_size=settings.database_pool), open_storage(settings))
+            database = Database(url, pool_size=settings.database_pool)
+            return make_app(settings, database, open_storage(settings, proves_md5=proves_md5))
 
         def do_jobs(announce_ready: Callable[[server.Stop], None]) -> None:
-            run_worker(_open_site(settings, Database(url, pool_size=WORKER_POOL)), announce_ready)
+            database = Database(url, pool_size=WORKER_POOL + settings.verification_jobs)
+            run_worker(_open_site(settings, database, open_storage(settings, proves_md5=proves_md5)), announce_ready)
 
         def announce(address: str) -> None:
             click.echo(f"DataMeta {__version__} serves {settings.base_url} (listening on {address}).")
@@ -111,7 +125,8 @@ def serve(settings: Settings, host: str, port: int, workers: int, no_worker: boo
             workers=workers,
             threads=THREADS,
             body_max_bytes=settings.body_max_bytes,
-            upload_max_bytes=settings.upload_max_bytes,
+            # A part may be larger than what a site takes in one piece; each has its own limit besides.
+            upload_max_bytes=max(settings.upload_max_bytes, choose_part_size(MAX_SIZE)),
             upload_prefix=f"{PREFIX}/upload/",
             spool=settings.home / "spool",
             announce=announce,
@@ -132,7 +147,7 @@ def worker(settings: Settings, once: bool) -> None:
         click.echo("The worker is ready.", err=True)
 
     with _open_database(settings) as database:
-        site = _open_site(settings, database)
+        site = _open_site(settings, database, _open_tested_storage(settings))
         if once:
             do_due_jobs(site)
         else:
@@ -232,7 +247,7 @@ def sweep(settings: Settings) -> None:
     with _open_database(settings) as database, database.locked(SWEEP_LOCK) as is_ours:
         if not is_ours:
             raise click.ClickException("Another sweep is running.")
-        store = open_storage(settings)
+        store = _open_tested_storage(settings)
         done = run_sweep(database.sessions, store) + check_store(database.sessions, store)
     for kind, number in sorted(done.items()):
         click.echo(f"{number:8,} {kind}")
@@ -349,8 +364,26 @@ def _open_database(settings: Settings) -> Iterator[Database]:
             database.dispose()
 
 
-def _open_site(settings: Settings, database: Database) -> Site:
-    return Site(settings, database, open_storage(settings), open_vault(settings))
+def _open_site(settings: Settings, database: Database, store: Storage) -> Site:
+    return Site(settings, database, store, open_vault(settings))
+
+
+def _open_tested_storage(settings: Settings) -> Storage:
+    """Open the store and try its protections, as the settings want it.
+
+    Raises ``StorageCheckError``.
+    """
+    store = open_storage(settings)
+    findings = [] if settings.storage_check == "off" else store.check()
+    failed = [finding for finding in findings if finding.ok is False]
+    for finding in failed:
+        log.error("The store fails the check %r: %s", finding.name, finding.detail)
+    if failed and settings.storage_check == "refuse":
+        raise StorageCheckError(
+            f"The store does not keep what the portal promises: {failed[0].name}: {failed[0].detail}. "
+            "'datameta storage check' shows all of it; DATAMETA_STORAGE_CHECK=warn starts all the same."
+        )
+    return store
 
 
 def _prepare_demo(settings: Settings, url: str) -> str:

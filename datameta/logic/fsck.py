@@ -255,7 +255,7 @@ def _list_rules(db: Session) -> Iterator[_Rule]:
 def _select_broken(model: Any, *rules: tuple[ColumnElement[bool], str]) -> Query:
     """Select the rows for which one of the conditions is true, with its message."""
     message = case(*((condition, literal(text)) for condition, text in rules))
-    return select(model.uuid, model.site_id, message).where(message.is_not(None))
+    return select(model.uuid, model.site_id, message.label("message")).where(message.is_not(None))
 
 
 def _select_broken_files() -> list[Query]:

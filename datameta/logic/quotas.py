@@ -37,9 +37,10 @@ def check_quotas(db: Session, actor: Actor, *, size: int | None) -> None:
         limit = limits[key]
         used = _sum_sizes(db, is_theirs) if limit else 0
         if limit and used + (size or 1) > limit:
-            room = f"{holder} {format_size(used)} of {format_size(limit)} here"
-            needed = "" if size is None else f", and this file has {format_size(size)}"
-            problems.append(Problem(f"{room}{needed}. Delete what is not needed, or ask for more.", "quota_exceeded"))
+            more = "" if size is None else f", and this file has {format_size(size)}"
+            room, most = format_size(used), format_size(limit)
+            message = f"{holder} {room} of {most} here{more}. Delete what is not needed, or ask for more."
+            problems.append(Problem(message, "quota_exceeded"))
     if problems:
         raise TooLargeError(problems)
 

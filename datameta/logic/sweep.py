@@ -175,7 +175,7 @@ def _report(sessions: sessionmaker[Session], problems: dict[int, str], done: Cou
     """Raise the alarm for confirmed files, by id."""
     with sessions.begin() as db:
         for file in _lock_confirmed(db, list(problems)):
-            done["ALARMS raised"] += file.problem != problems[file.id]
+            done["files found damaged"] += file.problem != problems[file.id]
             verification.report_damage(db, file, problems[file.id])
 
 
@@ -188,7 +188,7 @@ def _end_alarm(sessions: sessionmaker[Session], ids: list[int], done: Counter[st
             log.warning("the content of file %s is there again", file.uuid)
         changes = [(file, {"problem": "content_missing"}, {"problem": None}) for file in files]
         audit.record_events(db, "file.found_again", actor=None, changes=changes)
-        done["ALARMS ended"] += len(files)
+        done["files found again"] += len(files)
 
 
 def _lock_confirmed(db: Session, ids: Sequence[int]) -> Sequence[File]:

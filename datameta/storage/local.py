@@ -109,8 +109,9 @@ class LocalStorage:
         parts = {}
         with disk_errors(), _locked(folder):
             # A crash in ``write_part`` may have left two with one number; the younger one is what was sent last.
-            for path, stat in sorted(_list_files(folder, _PART), key=lambda entry: entry[1].st_mtime_ns):
-                number, md5 = path.name.split(".")
+            stats = [(name, (folder / name).stat()) for name in _list_names(folder, _PART)]
+            for name, stat in sorted(stats, key=lambda each: each[1].st_mtime_ns):
+                number, md5 = name.split(".")
                 parts[int(number)] = Part(int(number), stat.st_size, md5)
         yield from (parts[number] for number in sorted(parts) if number > after)
 
@@ -119,7 +120,7 @@ class LocalStorage:
         folder = self._upload_folder(key, upload, _REFERENCE)
         # Without the upload, the object itself tells whether it was completed before.
         with suppress(UploadGoneError), _locked(folder) as descriptor:
-            sent = [path.name for path, _ in _list_files(folder, _SENT)]
+            sent = _list_names(folder, _SENT)
             if not sent:
                 raise NoDataError
             # A crash in ``write`` may have left two; each of them was sent whole.
@@ -127,12 +128,11 @@ class LocalStorage:
             if content is None:
                 raise ChecksumMismatchError
             self._publish(key, folder, descriptor, {content})
-        stored = self._find_content(key)
-        digests = stored[0][0].name.split("-") if stored else []
+        digests = "".join(self._list_content(key)).split("-")
         if checksum not in digests:
             raise UploadGoneError
         self._sync_parents(key)
-        return StoredObject(key, _total(stored), *digests)
+        return StoredObject(key, self._measure(key), *digests)
 
     @disk_errors()
     def complete_parts(self, key: str, upload: str, md5s: Sequence[str]) -> StoredObject:
@@ -140,23 +140,22 @@ class LocalStorage:
         check_parts(md5s)
         announced = [_part_name(number, md5) for number, md5 in enumerate(md5s, 1)]
         with suppress(UploadGoneError), _locked(folder) as descriptor:
-            arrived = {path.name for path, _ in _list_files(folder, _PART)}
+            arrived = set(_list_names(folder, _PART))
             if not arrived:
                 raise NoDataError
             if not arrived.issuperset(announced):
                 raise ChecksumMismatchError
             self._publish(key, folder, descriptor, set(announced))
-        stored = self._find_content(key)
-        if not stored or [path.name for path, _ in stored] != announced:
+        if self._list_content(key) != announced:
             raise UploadGoneError
         self._sync_parents(key)
-        return StoredObject(key, _total(stored), md5s[0] if len(md5s) == 1 else None)
+        return StoredObject(key, self._measure(key), md5s[0] if len(md5s) == 1 else None)
 
     def _publish(self, key: str, folder: Path, descriptor: int, names: set[str]) -> None:
         """Make these files of a locked upload the content, and the upload gone; content that is there stays."""
-        for path in folder.iterdir():
-            if path.name not in names:
-                path.unlink(missing_ok=True)
+        for name in os.listdir(folder):
+            if name not in names:
+                (folder / name).unlink(missing_ok=True)
         os.fsync(descriptor)
         target = self._object_folder(key)
         target.parent.mkdir(mode=0o700, exist_ok=True)
@@ -182,8 +181,10 @@ class LocalStorage:
 
     @disk_errors()
     def size(self, key: str) -> int | None:
-        content = self._find_content(key)
-        return _total(content) if content else None
+        try:
+            return self._measure(key) if self._list_content(key) else None
+        except FileNotFoundError:
+            return None
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         # The first step opens the file: an error comes at the call, and close() works before the first chunk.
@@ -194,27 +195,30 @@ class LocalStorage:
     def _read(self, key: str, start: int, stop: int | None) -> Iterator[bytes]:
         with disk_errors():
             (path, first, last), *rest = self._find_ranges(key, start, stop)
-            with path.open("rb") as file:
+            with open(path, "rb") as file:
                 yield b""
                 yield from _read_range(file, first, last)
             try:
                 for path, first, last in rest:
-                    with path.open("rb") as file:
+                    with open(path, "rb") as file:
                         yield from _read_range(file, first, last)
             except FileNotFoundError as error:
                 raise StorageUnavailableError("The content was deleted while it was read.") from error
 
-    def _find_ranges(self, key: str, start: int, stop: int | None) -> list[tuple[Path, int, int]]:
+    def _find_ranges(self, key: str, start: int, stop: int | None) -> list[tuple[str, int, int]]:
         """Return the files in which a range of the content lies, with the range in each; at least one."""
-        content = self._find_content(key)
-        if not content:
+        folder, names = self._object_folder(key), self._list_content(key)
+        if not names:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), key)
         ranges, end = [], 0
-        for path, size in content:
-            offset, end = end, end + size
-            if start < end and (stop is None or offset < stop):
-                ranges.append((path, max(0, start - offset), size if stop is None else min(size, stop - offset)))
-        return ranges or [(content[0][0], 0, 0)]
+        # Ten thousand parts are looked at for each range, where a Path each would cost more than the bytes.
+        for path in (f"{folder}/{name}" for name in names):
+            if stop is not None and stop <= end:
+                break
+            offset, end = end, end + os.stat(path).st_size
+            if start < end:
+                ranges.append((path, max(0, start - offset), (end if stop is None else min(end, stop)) - offset))
+        return ranges or [(f"{folder}/{names[0]}", 0, 0)]
 
     def presign_download(self, key: str, *, disposition: str, seconds: int) -> PresignedRequest:
         raise NotImplementedError("Local storage has no address of its own; ask is_direct first.")
@@ -235,7 +239,7 @@ class LocalStorage:
                     if _is_object(folder.name):
                         key = f"files/{folder.name}"
                         changed_at = datetime.fromtimestamp(stat.st_ctime, UTC)
-                        yield StoredEntry(key, _total(self._find_content(key)), changed_at)
+                        yield StoredEntry(key, self.size(key) or 0, changed_at)
 
     def check(self) -> list[Finding]:
         return list(self._probe())
@@ -287,11 +291,15 @@ class LocalStorage:
         name = object_name(key)
         return self._files / name[:2] / name
 
-    def _find_content(self, key: str) -> list[tuple[Path, int]]:
-        """Return the files of an object in order, with their sizes; none if there is no object."""
+    def _list_content(self, key: str) -> list[str]:
+        """Return the names of an object's files, in order; none if there is no object."""
         with suppress(FileNotFoundError):
-            return sorted((path, stat.st_size) for path, stat in _list_files(self._object_folder(key), _CONTENT))
+            return _list_names(self._object_folder(key), _CONTENT)
         return []
+
+    def _measure(self, key: str) -> int:
+        folder = self._object_folder(key)
+        return sum(os.stat(f"{folder}/{name}").st_size for name in self._list_content(key))
 
 
 def _receive(folder: Path, fill: Callable[[FileIO], str], former: re.Pattern[str]) -> None:
@@ -306,9 +314,9 @@ def _receive(folder: Path, fill: Callable[[FileIO], str], former: re.Pattern[str
                 os.fsync(file.fileno())
         with disk_errors(), _locked(folder) as descriptor:
             part.rename(folder / name)
-            for path, _ in _list_files(folder, former):
-                if path.name != name:
-                    path.unlink()
+            for other in _list_names(folder, former):
+                if other != name:
+                    (folder / other).unlink()
             os.fsync(descriptor)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -348,10 +356,6 @@ def _part_name(number: int, md5: str) -> str:
     return f"{number:05d}.{md5}"
 
 
-def _total(content: list[tuple[Path, int]]) -> int:
-    return sum(size for _, size in content)
-
-
 def _read_range(file: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
     file.seek(start)
     while start < stop and (chunk := file.read(min(CHUNK_BYTES, stop - start))):
@@ -359,9 +363,8 @@ def _read_range(file: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
         yield chunk
 
 
-def _list_files(folder: Path, names: re.Pattern[str]) -> list[tuple[Path, os.stat_result]]:
-    with os.scandir(folder) as entries:
-        return [(Path(entry.path), entry.stat()) for entry in entries if names.fullmatch(entry.name)]
+def _list_names(folder: Path, shape: re.Pattern[str]) -> list[str]:
+    return sorted(name for name in os.listdir(folder) if shape.fullmatch(name))
 
 
 def _list_folders(parent: Path) -> Iterator[tuple[Path, os.stat_result]]:

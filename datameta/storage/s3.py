@@ -364,6 +364,7 @@ class S3Storage:
 
     def list_uploads(self) -> Iterator[OpenUpload]:
         with store_errors():
+            # MinIO finds nothing below a prefix.
             for page in self._client.get_paginator("list_multipart_uploads").paginate(
                 Bucket=self._bucket, Prefix="files/"
             ):

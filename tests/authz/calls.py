@@ -11,11 +11,11 @@ import pyotp
 import webtest
 
 from tests.authz.matrix import Cell, describe_operations, read_lists
-from tests.authz.world import ELSEWHERE, HOME, Thing, World, make_registration
+from tests.authz.world import CONTENT, ELSEWHERE, HOME, Thing, World, make_registration
 from tests.conftest import PASSWORD, Client
 
-CONTENT = b"ACGT"
 CHECKSUM = hashlib.md5(CONTENT).hexdigest()
+SIZE_HEADER = {"DataMeta-File-Size": str(len(CONTENT))}
 WRONG_PASSWORD = "another password altogether"
 PERSONAL = re.compile(r"user\d+@example\.org|User \d+")
 """The addresses and names of the world's users."""
@@ -195,6 +195,16 @@ def _upload(call: Call) -> dict[str, Any]:
     return {"params": CONTENT, "content_type": "application/octet-stream", "headers": {"Access-Token": token}}
 
 
+def _open_session(call: Call) -> dict[str, Any]:
+    return {"json": {"size": len(CONTENT) + call.state.endswith("another size")}}
+
+
+def _complete(call: Call) -> dict[str, Any]:
+    right_or_other = {"right checksum": CHECKSUM, "another checksum": "0" * 32}
+    found = [checksum for words, checksum in right_or_other.items() if call.state.endswith(words)]
+    return {"json": {"checksum": found[0]} if found else {}}
+
+
 def _upload_form(call: Call) -> dict[str, Any]:
     return {"upload_files": [("file", "reads.fq", CONTENT)], "headers": _upload(call)["headers"]}
 
@@ -234,11 +244,15 @@ REQUESTS: dict[str, Callable[[Call], dict[str, Any]]] = {
     "listStagedMetaDataSets": _list_long,
     "bulkDeleteStagedMetaDataSets": _delete_many,
     "bulkDeleteStagedFiles": _delete_many,
-    "createFile": lambda call: {"json": {"name": "new.fq", "checksum": CHECKSUM}},
+    "createFile": lambda call: {"json": {"name": "new.fq", "checksum": CHECKSUM}, "headers": SIZE_HEADER},
     "updateFile": _change_file,
     "listStagedFiles": _list_long,
     "uploadFile": _upload,
     "uploadFileForm": _upload_form,
+    "openUploadSession": _open_session,
+    "createPartUrls": lambda call: {"json": {"parts": [{"number": 1, "md5": CHECKSUM}]}},
+    "completeUploadSession": _complete,
+    "uploadPart": lambda call: {**_upload(call), "ids": {"number": "1"}},
     "createSubmission": _submit,
     "prevalidateSubmission": _submit,
     "listSubmissions": _list_long,

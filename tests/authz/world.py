@@ -3,6 +3,7 @@
 Cells that change nothing look at the shared things; one that succeeds in changing gets things of its own.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -14,7 +15,7 @@ from sqlalchemy import TextClause, insert, text, update
 
 from datameta.clock import utc_now
 from datameta.credentials import hash_token, make_token
-from datameta.models import ApiKey, DownloadToken, LoginSession, PasswordToken, User
+from datameta.models import ApiKey, DownloadToken, File, FileState, LoginSession, PasswordToken, User
 from tests.authz.matrix import ACTORS, NOBODY, WITHOUT_SITE_ID, read_lists
 from tests.conftest import Browser, Client, Portal, announce, confirm, send, sign_in
 
@@ -26,6 +27,8 @@ ROLES: dict[str, dict[str, bool]] = {
 }
 OWNERS = {"same group": "colleague", "other group": "stranger"}
 PAST = timedelta(days=1)
+CONTENT = b"ACGT"
+SENT_IN_PARTS = ("in parts", "verifying", "failed", "verified")
 
 SURVIVES_REFUSAL = {
     # That a credential was used.
@@ -230,12 +233,30 @@ class World:
         return self._identify(owner.submit([owner.stage(ID="submission")]))
 
     def _add_file(self, state: str, owner: Client) -> Thing:
+        if state in SENT_IN_PARTS:
+            return self._add_file_in_parts(state, owner)
         announced = announce(owner)
         if state != "announced":
             assert send(owner, announced).status_int == 204
         if state == "confirmed":
             assert confirm(owner, announced).status_int == 200
         return replace(_name(announced), token=announced["requestHeaders"]["Access-Token"])
+
+    def _add_file_in_parts(self, state: str, owner: Client) -> Thing:
+        """Send the one part of a file; one that ``failed`` was announced with another checksum."""
+        announced = _name(announce(owner, b"other" if state == "failed" else CONTENT))
+        path = f"/files/{announced.uuid}/upload-session"
+        assert owner.post(path, {"size": len(CONTENT)}).status_int == 200
+        wanted = [{"number": 1, "md5": hashlib.md5(CONTENT).hexdigest()}]
+        [url] = owner.post(f"{path}/part-urls", {"parts": wanted}).json["parts"]
+        sent = send(owner, {"urlToUpload": url["url"], "requestHeaders": url["requestHeaders"]}, CONTENT)
+        assert sent.status_int == 204, sent.body
+        if state != "in parts":
+            assert owner.post(f"{path}/complete", {}).status_int == 200
+        if state == "verifying":
+            # As if it were too large to be read at once.
+            self.execute(update(File).where(File.uuid == announced.uuid).values(state=FileState.VERIFYING))
+        return replace(announced, token=url["requestHeaders"]["Access-Token"])
 
     def _add_service(self, state: str, owner: Client) -> Thing:
         return self.service

@@ -4,6 +4,7 @@ import json
 import random
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,17 +53,23 @@ class Lab:
         return found
 
 
-@pytest.fixture(scope="session")
-def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Proxy]]:
-    """A demo portal that says it is where a proxy is."""
-    folder = tmp_path_factory.mktemp("client")
+@contextmanager
+def serve_behind_proxy(folder: Path, **variables: str) -> Iterator[tuple[Served, Proxy]]:
+    """Run a demo portal that says it is where a proxy is."""
     with run_proxy(("127.0.0.1", 1)) as proxy:
-        variables = {"DATAMETA_BASE_URL": f"http://{proxy.netloc}"}
+        variables["DATAMETA_BASE_URL"] = f"http://{proxy.netloc}"
         with serve_cleanly(folder / "home", folder, "--demo", variables=variables) as served:
             listening = re.search(r"listening on http://([\d.]+):(\d+)", served.printed)
             assert listening, served.printed
             proxy.target = (listening[1], int(listening[2]))
             yield served, proxy
+
+
+@pytest.fixture(scope="session")
+def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Proxy]]:
+    """A demo portal behind a proxy, shared by all tests."""
+    with serve_behind_proxy(tmp_path_factory.mktemp("client")) as both:
+        yield both
 
 
 @pytest.fixture

@@ -197,7 +197,7 @@ def describe(name: str, number: int = 1) -> dict[str, Any]:
     ("name", "expected"),
     [
         ("reads_R1.fastq.gz", "reads_R1.fastq.gz"),
-        ("../../etc/passwd", "_etc_passwd"),
+        ("../../etc/passwd", "__.._etc_passwd"),
         ("/etc/passwd", "_etc_passwd"),
         ("C:\\a", "C__a"),
         ("..", "_"),
@@ -211,11 +211,8 @@ def describe(name: str, number: int = 1) -> dict[str, Any]:
 )
 def test_a_name_never_leads_anywhere(name: str, expected: str) -> None:
     made = make_name(name)
-    assert "/" not in made
-    assert "\\" not in made
+    assert made == expected
     assert len(made.encode()) <= 200
-    if name != "../../etc/passwd":
-        assert made == expected
 
 
 def test_names_that_a_file_system_takes_for_equal_get_the_id() -> None:

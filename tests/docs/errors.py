@@ -94,7 +94,7 @@ class Reader:
     ) -> Iterator[tuple[str, str, str]]:
         """Yield code, class and message; ``kind`` is the error that is being made around ``node``."""
         if isinstance(node, ast.FunctionDef):
-            scope = node
+            scope, kind = node, self.find_raised(node) or kind
         found: tuple[ast.expr, ast.expr] | None = None
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             if node.func.id in self.kinds:
@@ -116,6 +116,17 @@ class Reader:
                 yield found[1].value, kind, message
         for child in ast.iter_child_nodes(node):
             yield from self.read(child, kind, scope)
+
+    def find_raised(self, function: ast.FunctionDef) -> str | None:
+        """Return the one class that a function raises with problems it has gathered under a name."""
+        calls = [node.exc for node in ast.walk(function) if isinstance(node, ast.Raise)]
+        found = {
+            call.func.id
+            for call in calls
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in self.kinds
+            if [type(argument) for argument in call.args] == [ast.Name] and not call.keywords
+        }
+        return found.pop() if len(found) == 1 else None
 
     def list_texts(self, node: ast.expr, scope: ast.FunctionDef | None) -> list[str]:
         """Return the texts that an expression may be, with … for what only the run knows."""

@@ -236,3 +236,21 @@ def test_sweep_runs_beside_the_portal_and_takes_nothing_that_is_in_use(presigned
     assert lab.fetch(file) == RIGHT
     assert send(announced, RIGHT)[0] == 200
     assert lab.fetch(lab.confirm(announced)) == RIGHT
+
+
+@pytest.mark.parametrize("command", ["serve", "worker", "sweep"])
+def test_nothing_works_on_a_store_that_keeps_no_promise(presigned: Served, store: Store, command: str) -> None:
+    settings = store.settings | {"DATAMETA_S3_BUCKET": "there-is-none"}
+    done = run_datameta(command, "--home", str(presigned.home), variables=settings)
+    assert done.returncode == 1
+    assert "The store does not keep what the portal promises: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_admin_may_do_without_the_check(presigned: Served, store: Store) -> None:
+    settings = store.settings | {"DATAMETA_S3_BUCKET": "there-is-none"}
+    for check in ("warn", "off"):
+        variables = settings | {"DATAMETA_STORAGE_CHECK": check}
+        done = run_datameta("worker", "--once", "--home", str(presigned.home), variables=variables)
+        assert done.returncode == 0, done.stderr
+        assert ("The store fails the check" in done.stderr) == (check == "warn")

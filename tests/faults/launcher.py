@@ -13,7 +13,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from datameta import commands, server
+from datameta import commands, supervisor
 from datameta.app import make_app
 from datameta.cli import main
 from datameta.database import Database
@@ -48,8 +48,10 @@ if __name__ == "__main__":
     bug, words = sys.argv[1], sys.argv[2:]
     if bug != "none":
         BUGS[bug]()
-    server.LONGEST_BACKOFF_SECONDS = 0
+    assert supervisor.LONGEST_BACKOFF_SECONDS
+    supervisor.LONGEST_BACKOFF_SECONDS = 0
     if os.environ.get(NOTHING_IS_YOUNG):
+        assert sweep.ORPHAN_AGE
         sweep.ORPHAN_AGE = timedelta(0)
     sys.argv = [str(Path(sys.argv[0]).with_name("datameta")), *words]
     if words == ["worker"] or words[0] == "serve":

@@ -5,6 +5,7 @@ went over a socket. Parts must be started by the main thread: the kernel ends a 
 """
 
 import ctypes
+import http.client
 import os
 import secrets
 import signal
@@ -12,7 +13,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -37,7 +37,9 @@ WORKERS = 3
 START_SECONDS = 60
 REGION = "us-east-1"
 AGE = """
-UPDATE files SET state_changed_at = state_changed_at - interval '3 hours', lease_until = lease_until - interval '3 hours'
+UPDATE files SET
+    state_changed_at = state_changed_at - interval '3 hours',
+    lease_until = lease_until - interval '3 hours'
 """
 """Lets every state and every lease be three hours older; no upload expires by that."""
 
@@ -198,17 +200,22 @@ class Site:
             env={**self.environment, **variables},
         )
 
-    def wait_until_ready(self) -> None:
-        """Wait until the portal answers, database and all."""
-        deadline = time.monotonic() + START_SECONDS
+    def answers(self) -> bool:
+        """Say whether the portal answers."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        while time.monotonic() < deadline:
-            try:
-                with opener.open(f"{self.address}/api/v1/server", timeout=5):
-                    return
-            except (OSError, urllib.error.URLError):
-                time.sleep(0.1)
-        raise AssertionError(f"The portal does not answer:\n{self.portal.log.read_text()[-3000:]}")
+        try:
+            with opener.open(f"{self.address}/api/v1/server", timeout=2):
+                return True
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def wait_until_ready(self) -> None:
+        """Wait until the portal answers."""
+        deadline = time.monotonic() + START_SECONDS
+        while not self.answers():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"The portal does not answer:\n{self.portal.log.read_text()[-3000:]}")
+            time.sleep(0.1)
 
     def open_store(self) -> Any:
         """Return an S3 client that knows nothing of the portal."""

@@ -1,5 +1,6 @@
 """Whatever a crash leaves, the sweeper ends: each row of its table, and each point at which a process can die."""
 
+import hashlib
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -9,11 +10,25 @@ import pytest
 from sqlalchemy import text
 
 from datameta.errors import UnavailableError
+from datameta.jobs.tasks import Site as Jobs
+from datameta.jobs.worker import do_due_jobs
 from datameta.logic import inventory
 from datameta.logic import sweep as sweeper
 from datameta.storage import StorageUnavailableError
-from tests.conftest import Client, Crash, FaultyStorage, Portal, announce, confirm, send
+from datameta.vault import open_vault
+from tests.conftest import (
+    Client,
+    Crash,
+    FaultyStorage,
+    Portal,
+    announce,
+    confirm,
+    do_before,
+    list_events,
+    send,
+)
 
+MD5 = hashlib.md5(b"ACGT").hexdigest()
 OTHER = "0" * 32
 
 
@@ -34,6 +49,7 @@ class Site(SimpleNamespace):
         age = timedelta(**duration)
         self.execute("UPDATE files SET state_changed_at = state_changed_at - :age", age=age)
         self.execute("UPDATE files SET upload_expires_at = upload_expires_at - :age", age=age)
+        self.execute("UPDATE files SET lease_until = lease_until - :age", age=age)
         self.execute("UPDATE download_tokens SET expires_at = expires_at - :age", age=age)
         self.monkeypatch.setattr(sweeper, "utc_now", lambda: datetime.now(UTC) + age)
 
@@ -171,6 +187,132 @@ def test_many_are_swept_in_batches(site: Site) -> None:
     site.execute("DELETE FROM files")
     site.age(hours=49)
     assert site.sweep() == {"orphaned objects removed": 5}
+
+
+def test_a_session_stays_for_its_time_and_then_goes_with_its_parts(site: Site) -> None:
+    file = announce(site.lab)
+    assert site.lab.post(f"/files/{file['id']['uuid']}/upload-session", {"size": 4}).status_int == 200
+    [upload] = site.storage.list_uploads()
+    site.storage.write_part(upload.key, upload.upload, 1, [b"ACGT"], md5=MD5, size=4)
+    days = (expires_at(site) - datetime.now(UTC)).days
+    assert days > 2
+    site.age(days=days)
+    assert site.sweep() == {}
+    site.age(days=1, hours=2)
+    assert site.sweep() == {"uploads expired": 1, "files removed": 1}
+    assert (site.states, site.uploads, site.contents) == ([], [], [])
+
+
+def expires_at(site: Site) -> datetime:
+    with site.portal.database.engine.connect() as connection:
+        return connection.execute(text("SELECT upload_expires_at FROM files")).scalar_one()
+
+
+def test_a_verification_that_nobody_does_is_begun_again_once(site: Site) -> None:
+    site.lab.upload("a", b"ACGT")
+    site.execute("UPDATE files SET state = 'verifying', lease_until = now() + interval '30 seconds'")
+    site.age(minutes=2)
+    assert site.sweep() == {}
+    site.age(minutes=1)
+    assert site.sweep() == {"verifications begun again": 1}
+    do_due_jobs(Jobs(site.portal.settings, site.portal.database, site.portal.storage, open_vault(site.portal.settings)))
+    assert site.states == ["confirmed"]
+    site.execute("UPDATE files SET state = 'verifying'")
+    site.age(minutes=3)
+    assert site.sweep() == {"verifications begun again": 1}
+
+
+def test_a_failed_file_is_kept_for_a_week(site: Site) -> None:
+    site.lab.upload("a", b"ACGT")
+    site.execute("UPDATE files SET state = 'failed'")
+    site.age(days=6, hours=23)
+    assert site.sweep() == {}
+    site.age(hours=2)
+    assert site.sweep() == {"failed files expired": 1, "files removed": 1}
+    assert (site.states, site.contents) == ([], [])
+    [event] = list_events(site.portal, "file.deleted")
+    assert (event.actor_uuid, event.before["state"]) == (None, "failed")
+
+
+@pytest.mark.parametrize("state", ["confirming", "verifying", "failed"])
+def test_nothing_is_an_orphan_while_its_file_is_on_its_way(site: Site, state: str) -> None:
+    file = site.lab.upload("a", b"ACGT")
+    site.put_object(f"{key_of(file)}.{'a' * 32}")
+    site.storage.begin_upload(key_of(file), OTHER)
+    site.execute("UPDATE files SET state = :state", state=state)
+    site.monkeypatch.setattr(sweeper, "utc_now", lambda: datetime.now(UTC) + timedelta(hours=49))
+    assert site.sweep() == {}
+    site.execute("UPDATE files SET state = 'confirmed'")
+    site.age(hours=49)
+    assert site.sweep() == {"orphaned uploads removed": 1, "orphaned objects removed": 1}
+
+
+# The alarm.
+
+
+def read_problems(site: Site) -> list[tuple[str | None, bool]]:
+    """Return the problem of each file, and whether its content has been proven."""
+    with site.portal.database.engine.connect() as connection:
+        rows = connection.execute(text("SELECT problem, checked_at IS NOT NULL FROM files ORDER BY id"))
+        return [(row[0], row[1]) for row in rows]
+
+
+def test_lost_content_is_told_once_and_never_repaired(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    files = [site.lab.upload(name, b"ACGT") for name in "abc"]
+    site.monkeypatch.setattr(inventory, "PAGE", 1)
+    for file in files[:2]:
+        site.storage.delete(key_of(file))
+    assert site.sweep() == {"files found damaged": 2}
+    assert read_problems(site) == [("content_missing", True)] * 2 + [(None, True)]
+    events = list_events(site.portal, "file.damaged")
+    assert [(event.entity_site_id, event.after["problem"]) for event in events] == [
+        (file["id"]["site"], "content_missing") for file in files[:2]
+    ]
+    assert {record.levelname for record in caplog.records if files[0]["id"]["uuid"] in record.getMessage()} >= {"ERROR"}
+    caplog.clear()
+    site.sweep_once()
+    assert sum(record.levelname == "ERROR" for record in caplog.records) == 2
+    assert site.states == ["confirmed"] * 3
+
+
+def test_content_of_another_size_is_an_alarm_too_and_what_comes_back_ends_it(site: Site) -> None:
+    file = site.lab.upload("a", b"ACGT")
+    site.storage.delete(key_of(file))
+    site.put_object(key_of(file))
+    assert site.sweep() == {"files found damaged": 1}
+    assert read_problems(site) == [("content_changed", True)]
+    site.storage.delete(key_of(file))
+    assert site.sweep() == {"files found damaged": 1}
+    upload = site.storage.begin_upload(key_of(file), MD5)
+    site.storage.write(key_of(file), upload, [b"ACGT"])
+    site.storage.complete(key_of(file), upload, MD5)
+    assert site.sweep() == {"files found again": 1}
+    assert read_problems(site) == [(None, False)]
+    assert [event.event for event in list_events(site.portal, "file.")][-3:] == [
+        "file.damaged",
+        "file.damaged",
+        "file.found_again",
+    ]
+
+
+@pytest.mark.parametrize("method", ["list_objects", "size"])
+def test_what_is_deleted_while_the_store_is_checked_is_no_loss(site: Site, method: str) -> None:
+    file = site.lab.upload("a", b"ACGT")
+    if method == "size":
+        site.storage.delete(key_of(file))
+    path = f"/files/{file['id']['uuid']}"
+    do_before(site.monkeypatch, site.portal.storage.real, method, lambda: site.lab.delete(path))
+    assert site.sweep() == {}
+    assert site.states == []
+
+
+def test_what_is_confirmed_while_the_store_is_checked_is_no_loss_and_no_orphan(site: Site) -> None:
+    file = announce(site.lab)
+    send(site.lab, file)
+    site.monkeypatch.setattr(sweeper, "utc_now", lambda: datetime.now(UTC) + timedelta(hours=49))
+    do_before(site.monkeypatch, site.portal.storage.real, "list_objects", lambda: confirm(site.lab, file))
+    assert site.sweep() == {}
+    assert (site.states, site.contents) == (["confirmed"], [b"ACGT"])
 
 
 @pytest.mark.parametrize("method", ["complete", "abort", "delete", "list_uploads", "list_objects"])

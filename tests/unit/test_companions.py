@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,15 +11,15 @@ from typing import Any
 
 import pytest
 
-DEADLINE_SECONDS = 30
+from tests.unit.conftest import DEADLINE_SECONDS, poll
 
 PROGRAM = """
 import logging, os, sys, threading
 from pathlib import Path
-from datameta import server
+from datameta import server, supervisor
 
 home = Path(sys.argv[1])
-server.GRACE_SECONDS = float(sys.argv[2])
+supervisor.GRACE_SECONDS = float(sys.argv[2])
 logging.basicConfig(level="INFO")
 
 def app(environ, start_response):
@@ -44,15 +43,6 @@ sys.exit(server.serve(
     companions=[accompany],
 ))
 """
-
-
-def poll(question: Callable[[], Any]) -> Any:
-    """Ask until the answer is true, and fail at the deadline."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not (answer := question()):
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.01)
-    return answer
 
 
 def is_running(pid: int) -> bool:

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,18 +19,19 @@ from waitress.buffers import OverflowableBuffer
 from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
 
 from datameta import server as server_module
+from datameta.headers import SECURITY_HEADERS
 from datameta.server import (
     CHUNK_HEADER_MAX_BYTES,
     HEADER_MAX_BYTES,
     MULTIPART_BYTES,
     REFUSALS,
-    Limits,
+    UPLOAD_THREADS,
     Server,
     ServerError,
     bind,
 )
+from tests.unit.conftest import DEADLINE_SECONDS, poll
 
-DEADLINE_SECONDS = 30
 BODY_MAX = 2_000_000
 UPLOAD_MAX = 3_000_000
 UPLOAD = "/api/v1/upload/1"
@@ -316,6 +316,30 @@ def test_large_bodies_wait_in_nameless_files_in_the_spool(portal: Portal) -> Non
         assert list(spool.iterdir()) == []
 
 
+def test_slow_senders_keep_nobody_waiting(portal: Portal) -> None:
+    stalled = [portal.connect() for _ in range(UPLOAD_THREADS + 1)]
+    head = f"PUT {UPLOAD} HTTP/1.1\r\nContent-Length: 2\r\n\r\n".encode()
+    for client in stalled:
+        client.sendall(head + b"a")
+    poll((portal.home / "reading").exists)
+    assert portal.request()[0] == 200
+    # A refusal that the server makes itself needs no thread of theirs.
+    assert portal.request("PUT", UPLOAD, body=b"", headers={"Content-Length": str(1 << 40)})[0] == 413
+    for client in stalled:
+        client.sendall(b"b")
+    for client in stalled:
+        response = http.client.HTTPResponse(client)
+        response.begin()
+        assert read_answer(response)[1][1] == 2
+        client.close()
+
+
+def test_only_uploads_stream(portal: Portal) -> None:
+    # Of another method the body is read whole, with the limit for such bodies; the last chunk never comes.
+    head = f"DELETE {UPLOAD} HTTP/1.1\r\n{CHUNKED}".encode()
+    assert portal.send(head, *[chunk(BODY_MAX // 10)] * 12)[0] == 413
+
+
 def test_all_workers_serve_and_a_killed_one_is_replaced(start: Callable[..., Portal]) -> None:
     portal = start(workers=2).await_ready()
     before = portal.pids(2)
@@ -325,6 +349,23 @@ def test_all_workers_serve_and_a_killed_one_is_replaced(start: Callable[..., Por
     after = portal.pids(2)
     assert before < after
     assert victim not in after
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_running_upload_outlives_a_stop_and_a_reload(portal: Portal, number: signal.Signals) -> None:
+    with portal.connect() as client:
+        client.sendall(f"PUT {UPLOAD} HTTP/1.1\r\nContent-Length: {UPLOAD_MAX}\r\n\r\na".encode())
+        poll((portal.home / "reading").exists)
+        portal.process.send_signal(number)
+        portal.await_log("stopping;" if number == signal.SIGTERM else "reloaded: 1 new workers")
+        client.sendall(bytes(UPLOAD_MAX - 1))
+        response = http.client.HTTPResponse(client)
+        response.begin()
+        assert response.headers["Connection"] == "close"
+        assert read_answer(response)[1][1] == UPLOAD_MAX
+    if number == signal.SIGTERM:
+        assert portal.process.wait(DEADLINE_SECONDS) == 0
+        assert "cut off" not in portal.log
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -487,7 +528,7 @@ def test_worker_that_cannot_be_replaced_is_tried_again(start: Callable[..., Port
 
 
 def test_client_that_stops_reading_frees_its_thread(
-    monkeypatch: pytest.MonkeyPatch,
+    run_app: Callable[..., tuple[Server, socket.socket]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed = threading.Event()
 
@@ -517,7 +558,7 @@ def test_client_that_stops_reading_frees_its_thread(
 
 
 def test_connection_just_accepted_may_send_its_first_request_to_a_worker_that_stops(
-    monkeypatch: pytest.MonkeyPatch,
+    run_app: Callable[..., tuple[Server, socket.socket]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_module, "FIRST_REQUEST_SECONDS", DEADLINE_SECONDS)
 
@@ -540,7 +581,7 @@ def test_connection_just_accepted_may_send_its_first_request_to_a_worker_that_st
 
 
 def test_refused_client_that_goes_on_sending_is_dropped_in_the_end(
-    monkeypatch: pytest.MonkeyPatch,
+    run_app: Callable[..., tuple[Server, socket.socket]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_module, "LINGER_SECONDS", 0)
     server, client = run_app(None)
