@@ -48,8 +48,14 @@ class UnsupportedTypeError(DataMetaError):
 
 
 class RangeError(DataMetaError):
+    """``size`` is how many bytes the file has."""
+
     code = "range_not_satisfiable"
     message = "The file does not have the part that was asked for."
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
 
 
 class InternalError(DataMetaError):
@@ -94,6 +100,8 @@ def guard_factory(handler: Any, registry: Any) -> Any:
         if is_head:
             # The specification knows no HEAD: it is a GET of which the server sends no body.
             request.method = "GET"
+            # A range is of a body, and there is none.
+            request.headers.pop("Range", None)
         try:
             response = handler(request)
         except Exception as error:
@@ -123,6 +131,8 @@ def render_error(error: DataMetaError) -> Response:
         response.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, TooManyRequestsError):
         response.headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, RangeError):
+        response.headers["Content-Range"] = f"bytes */{error.size}"
     if isinstance(error, UnavailableError):
         response.headers["Retry-After"] = "5"
     if isinstance(error, MethodNotAllowedError):

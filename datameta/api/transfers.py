@@ -139,5 +139,5 @@ def _parse_range(header: str | None, size: int) -> tuple[int, int] | None:
         if match[2] != "" and int(match[2]) < start:
             return None
     if start >= stop:
-        raise RangeError
+        raise RangeError(size)
     return start, stop

@@ -9,6 +9,7 @@ Each of these functions may run any number of times, at once or after a crash.
 import logging
 import time
 from collections.abc import Sequence
+from threading import BoundedSemaphore
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
@@ -44,6 +45,8 @@ log = logging.getLogger(__name__)
 INLINE_BYTES = 64 * 1024**2
 """Content up to this size is verified by who confirms it, and not by a job."""
 POLL_SECONDS = 0.2
+WAITING = BoundedSemaphore(4)
+"""Who waits holds one of the threads that answer everybody else; beyond so many nobody is kept waiting."""
 
 
 def finish_confirmation(
@@ -100,6 +103,15 @@ def await_verification(sessions: sessionmaker[Session], file: File, *, seconds: 
     Raises ``ConflictError`` if it goes on after so long or the content was found wrong, ``NotFoundError`` if
     the file was deleted.
     """
+    may_wait = WAITING.acquire(blocking=False)
+    try:
+        return _poll(sessions, file, seconds=seconds if may_wait else 0)
+    finally:
+        if may_wait:
+            WAITING.release()
+
+
+def _poll(sessions: sessionmaker[Session], file: File, *, seconds: float) -> File:
     deadline = time.monotonic() + seconds
     while True:
         with sessions() as db:

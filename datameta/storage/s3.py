@@ -364,10 +364,8 @@ class S3Storage:
 
     def list_uploads(self) -> Iterator[OpenUpload]:
         with store_errors():
-            # MinIO finds nothing below a prefix.
-            for page in self._client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self._bucket, Prefix="files/"
-            ):
+            # With a prefix MinIO lists nothing.
+            for page in self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket):
                 for upload in page.get("Uploads", []):
                     if _is_key(upload["Key"]):
                         yield OpenUpload(upload["Key"], upload["UploadId"], upload["Initiated"])

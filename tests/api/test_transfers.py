@@ -285,6 +285,7 @@ def test_what_is_no_single_range_gives_the_whole(lab: Client, header: str) -> No
 def test_a_range_outside_the_file_is_refused(lab: Client, content: bytes, header: str) -> None:
     answer = fetch(lab, lab.upload("a", content), Range=header)
     assert_refused(answer, 416, ("range_not_satisfiable", None))
+    assert answer.headers["Content-Range"] == f"bytes */{len(content)}"
 
 
 def test_head_tells_without_bytes(lab: Client) -> None:
@@ -380,3 +381,10 @@ def test_an_address_is_given_to_whoever_may_read_the_file(lab: Client) -> None:
     for other in (admin, stranger):
         assert_refused(get_url(other, file), 403, ("forbidden", None))
     assert_refused(lab.get("/rpc/get-file-url/DMF-00000000"), 404, ("not_found", None))
+
+
+def test_a_range_of_the_headers_alone_is_the_whole(lab: Client) -> None:
+    file = lab.upload("a.fq", b"ACGT")
+    url = lab.get(f"/rpc/get-file-url/{file['id']['uuid']}").json["fileUrl"].removeprefix(BASE_URL)
+    answer = lab.portal.app.head(url, headers={"Range": "bytes=1-2"})
+    assert (answer.status_int, answer.headers["Content-Length"]) == (200, "4")

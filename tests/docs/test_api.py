@@ -5,7 +5,7 @@ from typing import Any
 
 import pyotp
 
-from tests.conftest import BASE_URL, PASSWORD, Client, Portal, sign_in
+from tests.conftest import API, BASE_URL, PASSWORD, Client, Portal, announce, sign_in
 from tests.docs import check_document
 from tests.docs.api import Recorder
 
@@ -92,7 +92,8 @@ def show_fields(recorder: Recorder, admin: Client, service: str) -> None:
 
 
 def submit_files_and_records(recorder: Recorder, lab: Client) -> None:
-    announced = recorder.show(lab, "createFile", {"name": "reads.fastq", "checksum": MD5}).json
+    body, headers = {"name": "reads.fastq", "checksum": MD5}, {"DataMeta-File-Size": str(len(READS))}
+    announced = recorder.show(lab, "createFile", body, headers=headers).json
     file = site_of(announced)
     announced = recorder.show(lab, "renewUploadUrl", id=file).json
     upload = announced["id"]["uuid"]
@@ -102,6 +103,7 @@ def submit_files_and_records(recorder: Recorder, lab: Client) -> None:
     recorder.show(stranger, "uploadFileForm", upload=READS, headers=headers, id=upload)
     recorder.show(lab, "updateFile", {"contentUploaded": True}, id=file)
     recorder.show(lab, "getFile", id=file)
+    send_in_parts(recorder, lab)
     recorder.show(lab, "listStagedFiles")
     url = recorder.show(lab, "getFileUrl", query="?expires=10", id=file).json["fileUrl"]
     assert url.startswith(BASE_URL)
@@ -116,7 +118,27 @@ def submit_files_and_records(recorder: Recorder, lab: Client) -> None:
     submission = site_of(recorder.show(lab, "createSubmission", body, headers=headers).json)
     recorder.show(lab, "listSubmissions")
     recorder.show(lab, "getSubmission", id=submission)
+    recorder.show(lab, "listSubmissionFiles", id=submission)
     recorder.show(lab, "getGroupSubmissions", id=lab.group)
+    give_a_session_up(recorder, lab)
+
+
+def send_in_parts(recorder: Recorder, lab: Client) -> None:
+    file = site_of(announce(lab, READS, name="run.bam"))
+    recorder.show(lab, "openUploadSession", {"size": len(READS)}, id=file)
+    [part] = recorder.show(lab, "createPartUrls", {"parts": [{"number": 1, "md5": MD5}]}, id=file).json["parts"]
+    upload = part["url"].removeprefix(f"{BASE_URL}{API}/upload/").removesuffix("/1")
+    stranger = lab.portal.anonymous()
+    recorder.show(stranger, "uploadPart", upload=READS, headers=part["requestHeaders"], id=upload, number="1")
+    recorder.show(lab, "listUploadParts", id=file)
+    recorder.show(lab, "completeUploadSession", {"checksum": hashlib.sha256(READS).hexdigest()}, id=file)
+    recorder.show(lab, "getUploadSession", id=file)
+
+
+def give_a_session_up(recorder: Recorder, lab: Client) -> None:
+    file = site_of(announce(lab, READS))
+    assert lab.post(f"/files/{file}/upload-session", {"size": len(READS)}).status_int == 200
+    recorder.show(lab, "abortUploadSession", id=file)
 
 
 def answer_as_a_service(recorder: Recorder, bot: Client, service: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.faults.planted import BUGS
 from tests.faults.run import run
-from tests.faults.site import run_everything
+from tests.faults.site import choose_memory, run_everything
 
 
 def main() -> int:
@@ -25,7 +25,7 @@ def main() -> int:
     options = parser.parse_args()
     rare = max(10, options.kills // 25)
     print(f"seed {options.seed}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="datameta-faults-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="datameta-faults-", dir=choose_memory()) as temporary:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         with run_everything(folder, bug=options.bug, variables={"DATAMETA_UPLOAD_MODE": options.mode}) as site:

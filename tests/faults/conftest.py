@@ -1,5 +1,6 @@
 """What the tests of faults share: one PostgreSQL that can be stopped, and sites on it."""
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,16 +8,19 @@ from typing import Any
 
 import pytest
 
-from tests.faults.site import Postgres, Site, run_postgres, run_site
+from tests.faults.site import Postgres, Site, choose_memory, run_postgres, run_site
 from tests.rgw import RGW
 
 StartSite = Callable[..., Site]
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     """A durable PostgreSQL, once for all tests."""
-    with run_postgres(tmp_path_factory.mktemp("database")) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="datameta-faults-", dir=choose_memory()) as folder,
+        run_postgres(Path(folder)) as server,
+    ):
         yield server
 
 

@@ -8,6 +8,7 @@ import ctypes
 import http.client
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -35,6 +36,7 @@ from tests.rgw import PR_SET_PDEATHSIG, RGW, run_rgw
 REPOSITORY = Path(__file__).parents[2]
 WORKERS = 3
 START_SECONDS = 60
+ROOM_BYTES = 2 * 1024**3
 REGION = "us-east-1"
 AGE = """
 UPDATE files SET
@@ -298,6 +300,13 @@ def run_site(
         site.portal.start()
         site.wait_until_ready()
         yield site
+
+
+def choose_memory() -> str | None:
+    """Return a folder that is in memory, if there is room: recovering there is no race with the disk's other users."""
+    memory = Path("/dev/shm")
+    has_room = memory.is_dir() and shutil.disk_usage(memory).free > ROOM_BYTES
+    return str(memory) if has_room else None
 
 
 def find_free_port() -> int:

@@ -29,6 +29,7 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import text
 
+from datameta.logic import parts
 from datameta.logic.sweep import sweep
 from tests.conftest import Client, Portal, empty_tables, send
 
@@ -38,6 +39,8 @@ NAMES = ("a.fq", "b.fq", "Ä ö.fq")
 BAD_NAMES = ("../a.fq", "a\nb", " a.fq", "x" * 256)
 CONTENTS = (b"ACGT", b"TTTT", b"")
 ALGORITHMS = ("md5", "sha256")
+PART = 3
+"""How many bytes a part of an upload session has here."""
 NOTE_RULES = ("", "[a-z]+")
 OWNER = None
 
@@ -55,7 +58,11 @@ records = st.fixed_dictionaries(
 
 @dataclass
 class ModelFile:
-    """A file as its owner knows it; ``checksum`` is of what was announced, ``content`` what was sent last."""
+    """A file as its owner knows it; ``checksum`` is of what was announced, ``content`` what was sent last.
+
+    In an upload session, for ``size`` bytes, ``wanted`` are the parts as they were announced last, ``sent`` as they
+    were sent last, and ``urls`` where they went. ``has_url`` says whether the address for the whole is still good.
+    """
 
     owner: int
     name: str
@@ -65,6 +72,34 @@ class ModelFile:
     is_open: bool = True
     is_confirmed: bool = False
     submission: str | None = None
+    has_url: bool = True
+    is_failed: bool = False
+    size: int | None = None
+    wanted: dict[int, bytes] = field(default_factory=dict)
+    sent: dict[int, bytes] = field(default_factory=dict)
+    urls: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def state(self) -> str:
+        return "confirmed" if self.is_confirmed else "failed" if self.is_failed else "announced"
+
+    @property
+    def arrived(self) -> dict[int, bytes]:
+        """The parts that are as they were announced last, by number."""
+        return {number: self.sent[number] for number in sorted(self.sent) if self.sent[number] == self.wanted[number]}
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all parts of the session have arrived."""
+        return self.size is not None and len(self.arrived) == max(1, -(-self.size // PART))
+
+    def cut(self, number: int, content: bytes) -> bytes:
+        """Return what a part has if the whole begins with this content."""
+        assert self.size is not None
+        return content.ljust(self.size, b"G")[: self.size][(number - 1) * PART : number * PART]
+
+    def join(self) -> bytes:
+        return b"".join(self.arrived.values())
 
 
 @dataclass
@@ -165,7 +200,9 @@ class Staging(RuleBasedStateMachine):
             return
         torn = {"Content-Length": str(len(content) + 1)} if is_torn else {}
         answer = send(self.users[file.owner], file.announced, content, **torn)
-        if file.is_confirmed:
+        if not file.has_url:
+            assert answer.status_int == 404, answer.body
+        elif file.is_confirmed:
             assert answer.status_int == 409, answer.body
         elif not file.is_open:
             assert answer.status_int == 404, answer.body
@@ -177,11 +214,16 @@ class Staging(RuleBasedStateMachine):
 
     @rule(uuid=files, who=asker, name=st.sampled_from((None, None, *NAMES)))
     def confirm(self, uuid: str, who: int | None, name: str | None) -> None:
+        was_failed = uuid in self.model.files and self.model.files[uuid].is_failed
         answer = self.ask(uuid, who, "put", "/files", {"contentUploaded": True} | ({"name": name} if name else {}))
         file = self.expect_open(uuid, who, answer)
         if file is None:
             return
-        if file.content is None:
+        if file.size is not None:
+            self.expect_completion(file, answer, is_v1=True)
+            # Only what is refused for its parts is as it was before.
+            file.name = name or file.name if file.is_confirmed or (file.is_failed and not was_failed) else file.name
+        elif file.content is None:
             assert answer.status_int == 400, answer.body
         elif digest(file, file.content) != file.checksum:
             assert answer.status_int == 409, answer.body
@@ -206,7 +248,7 @@ class Staging(RuleBasedStateMachine):
         file = self.expect_open(uuid, who, answer)
         if file is not None:
             assert answer.status_int == 200, answer.body
-            if len(checksum) != len(file.checksum):
+            if len(checksum) != len(file.checksum) and file.size is None:
                 # The upload begins anew.
                 file.content = None
             file.checksum = checksum
@@ -231,8 +273,120 @@ class Staging(RuleBasedStateMachine):
             file.is_open = False
         if is_swept:
             sweep(self.portal.database.sessions, self.portal.storage)
-            for old in [old for old, file in self.model.files.items() if not (file.is_open or file.is_confirmed)]:
+            for old in [uuid for uuid, it in self.model.files.items() if it.state == "announced" and not it.is_open]:
                 del self.model.files[old]
+
+    @rule(uuid=files, who=asker)
+    def renew_url(self, uuid: str, who: int | None) -> None:
+        answer = self.ask(uuid, who, "post", "/files", then="/upload-url")
+        file = self.expect_open(uuid, who, answer)
+        if file is not None and file.size is not None:
+            assert answer.status_int == 409, answer.body
+        elif file is not None and not file.is_open:
+            assert answer.status_int == 410, answer.body
+        elif file is not None:
+            assert answer.status_int == 200, answer.body
+            file.announced, file.has_url = answer.json, True
+
+    # Files sent in parts.
+
+    @rule(uuid=files, who=asker, content=st.sampled_from(CONTENTS))
+    def open_session(self, uuid: str, who: int | None, content: bytes) -> None:
+        size = len(content)
+        answer = self.ask(uuid, who, "post", "/files", {"size": size}, then="/upload-session")
+        file = self.expect_open(uuid, who, answer)
+        if file is not None and file.size not in (None, size):
+            assert answer.status_int == 409, answer.body
+        elif file is not None:
+            assert answer.status_int == 200, answer.body
+            assert answer.json["partSize"] == PART
+            if file.size is None:
+                file.size, file.content, file.has_url, file.is_open = size, None, False, True
+
+    @rule(uuid=files, who=asker, number=st.sampled_from((1, 1, 2, 3)), content=st.sampled_from(CONTENTS),
+          is_sent=st.booleans())  # fmt: skip
+    def announce_part(self, uuid: str, who: int | None, number: int, content: bytes, is_sent: bool) -> None:
+        file = self.model.files.get(uuid)
+        part = file.cut(number, content) if file is not None and file.size is not None else b""
+        body = {"parts": [{"number": number, "md5": hashlib.md5(part).hexdigest()}]}
+        answer = self.ask(uuid, who, "post", "/files", body, then="/upload-session/part-urls")
+        file = self.expect_open(uuid, who, answer)
+        if file is None:
+            return
+        if file.size is None:
+            assert answer.status_int == 404, answer.body
+        elif file.is_failed:
+            assert answer.status_int == 409, answer.body
+        elif not file.is_open:
+            assert answer.status_int == 410, answer.body
+        elif number > max(1, -(-file.size // PART)):
+            assert answer.status_int == 400, answer.body
+        else:
+            assert answer.status_int == 200, answer.body
+            file.wanted[number], [file.urls[number]] = part, answer.json["parts"]
+            if is_sent:
+                self.send_part(uuid, number, part)
+
+    @rule(uuid=files, number=st.sampled_from((1, 1, 2)), content=st.sampled_from((*CONTENTS, b"ACG", b"T")))
+    def send_part(self, uuid: str, number: int, content: bytes) -> None:
+        file = self.model.files.get(uuid)
+        if file is None or number not in file.urls:
+            return
+        url = {"urlToUpload": file.urls[number]["url"], "requestHeaders": file.urls[number]["requestHeaders"]}
+        answer = send(self.users[file.owner], url, content)
+        wanted = file.wanted.get(number)
+        if wanted is None:
+            assert answer.status_int == 404, answer.body
+        elif file.is_confirmed or file.is_failed:
+            assert answer.status_int == 409, answer.body
+        elif not file.is_open:
+            assert answer.status_int == 404, answer.body
+        elif content == wanted:
+            assert answer.status_int == 204, answer.body
+            file.sent[number] = content
+        else:
+            assert answer.status_int == (413 if len(content) > len(wanted) else 400), answer.body
+
+    @rule(
+        uuid=files, who=asker, content=st.sampled_from((None, None, *CONTENTS)), algorithm=st.sampled_from(ALGORITHMS)
+    )
+    def complete_session(self, uuid: str, who: int | None, content: bytes | None, algorithm: str) -> None:
+        checksum = None if content is None else hashlib.new(algorithm, content).hexdigest()
+        body = {} if checksum is None else {"checksum": checksum}
+        answer = self.ask(uuid, who, "post", "/files", body, then="/upload-session/complete")
+        file = self.model.files.get(uuid)
+        if file is None or (file.owner == self.index([uuid], who) and file.size is None):
+            assert answer.status_int == 404, answer.body
+        elif file.owner != self.index([uuid], who):
+            assert answer.status_int == 403, answer.body
+        elif file.is_confirmed:
+            assert answer.status_int == (200 if checksum in (None, file.checksum) else 403), answer.body
+        else:
+            former, was_failed, file.checksum = file.checksum, file.is_failed, checksum or file.checksum
+            self.expect_completion(file, answer, is_v1=False)
+            if not file.is_confirmed and was_failed == file.is_failed:
+                file.checksum = former
+
+    @rule(uuid=files, who=asker)
+    def abort_session(self, uuid: str, who: int | None) -> None:
+        answer = self.ask(uuid, who, "delete", "/files", then="/upload-session")
+        file = self.expect_open(uuid, who, answer)
+        if file is not None and file.size is None:
+            assert answer.status_int == 404, answer.body
+        elif file is not None:
+            assert answer.status_int == 204, answer.body
+            file.size, file.wanted, file.sent, file.is_failed, file.is_open = None, {}, {}, False, True
+
+    @rule(target=files, user=st.integers(0, 2), name=st.sampled_from(NAMES), content=st.sampled_from(CONTENTS),
+          algorithm=st.sampled_from(ALGORITHMS), is_late=st.booleans())  # fmt: skip
+    def send_in_parts(self, user: int, name: str, content: bytes, algorithm: str, is_late: bool) -> str:
+        """Announce, open, send and complete; ``is_late``: the checksum is only known at the end."""
+        uuid = self.announce(user, name, b"provisional" if is_late else content, algorithm, False)
+        self.open_session(uuid, OWNER, content)
+        for number in range(1, max(1, -(-len(content) // PART)) + 1):
+            self.announce_part(uuid, OWNER, number, content, True)
+        self.complete_session(uuid, OWNER, content if is_late else None, algorithm)
+        return uuid
 
     # Metadatasets.
 
@@ -369,7 +523,7 @@ class Staging(RuleBasedStateMachine):
                 file.owner,
                 file.name,
                 file.checksum,
-                "confirmed" if file.is_confirmed else "announced",
+                file.state,
                 file.submission,
             )
             for uuid, file in self.model.files.items()
@@ -383,8 +537,9 @@ class Staging(RuleBasedStateMachine):
         }
         for row in found:
             if row.storage_key is not None:
-                content = b"".join(self.portal.storage.read(row.storage_key))
-                assert digest(self.model.files[row[0]], content) == row.checksum
+                file, content = self.model.files[row[0]], b"".join(self.portal.storage.read(row.storage_key))
+                assert (digest(file, content) == row.checksum) == file.is_confirmed
+                assert file.size is None or content == file.join()
         taken = [item.record["ID"] for item in self.model.sets.values() if item.submission and item.record["ID"]]
         assert claims == len(taken) == len(set(taken))
 
@@ -409,6 +564,20 @@ class Staging(RuleBasedStateMachine):
             for uuid, file in reversed(self.model.files.items())
             if file.owner == user and not file.submission
         ]
+
+    def look_at_sessions(self, user: int) -> None:
+        for uuid, file in self.model.files.items():
+            if file.owner == user and file.size is not None:
+                path = f"/files/{uuid}/upload-session"
+                state = {"announced": "open", "confirmed": "verified", "failed": "failed"}[file.state]
+                session, listed = self.users[user].get(path).json, self.users[user].get(f"{path}/parts")
+                assert (session["state"], session["size"], session["checksum"]) == (state, file.size, file.checksum)
+                if file.state == "announced":
+                    assert {part["number"]: (part["size"], part["md5"]) for part in listed.json} == {
+                        number: (len(part), hashlib.md5(part).hexdigest()) for number, part in file.arrived.items()
+                    }
+                else:
+                    assert listed.status_int == 409, listed.body
 
     def look_at_staged_sets(self, user: int) -> None:
         listed = self.users[user].get("/staged/metadatasets").json
@@ -445,6 +614,7 @@ class Staging(RuleBasedStateMachine):
 
     LOOKS = (
         look_at_staged_files,
+        look_at_sessions,
         look_at_staged_sets,
         look_at_submitted_sets,
         look_at_submissions,
@@ -473,8 +643,10 @@ class Staging(RuleBasedStateMachine):
     def pick(self, uuids: Sequence[str], who: int | None) -> Client:
         return self.users[self.index(uuids, who)]
 
-    def ask(self, uuid: str, who: int | None, method: str, path: str, body: Any = None) -> webtest.TestResponse:
-        return self.pick([uuid], who).request(method, f"{path}/{uuid}", body)
+    def ask(
+        self, uuid: str, who: int | None, method: str, path: str, body: Any = None, *, then: str = ""
+    ) -> webtest.TestResponse:
+        return self.pick([uuid], who).request(method, f"{path}/{uuid}{then}", body)
 
     def expect_open(self, uuid: str, who: int | None, answer: webtest.TestResponse) -> ModelFile | None:
         """Return a file that the asker may change, or check that the answer is the right refusal."""
@@ -485,6 +657,19 @@ class Staging(RuleBasedStateMachine):
             assert answer.status_int == 403, answer.body
             return None
         return file
+
+    def expect_completion(self, file: ModelFile, answer: webtest.TestResponse, *, is_v1: bool) -> None:
+        """Check how the completion of a session went, and note it: wrong content is 409 in v1, else ``failed``."""
+        was_failed = file.is_failed
+        if not file.arrived:
+            assert answer.status_int == 400, answer.body
+        elif not file.is_whole:
+            assert answer.status_int == 409, answer.body
+        else:
+            file.is_confirmed = digest(file, file.join()) == file.checksum
+            file.is_failed = not file.is_confirmed
+            is_refused = file.is_failed and (is_v1 or was_failed)
+            assert answer.status_int == (409 if is_refused else 200), answer.body
 
     def expect_deletion(
         self, uuids: list[str], who: int | None, answer: webtest.TestResponse, things: dict[str, Any]
@@ -516,7 +701,9 @@ def without_nulls(record: dict[str, str | None]) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("database")
-def test_staging_is_what_the_model_says(portal: Portal) -> None:
+def test_staging_is_what_the_model_says(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "SMALLEST_PART", PART)
+    monkeypatch.setattr(parts, "MIB", 1)
     # The same steps every time, unless a longer run is asked for.
     run_state_machine_as_test(
         lambda: Staging(portal),

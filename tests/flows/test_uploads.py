@@ -5,6 +5,7 @@ import os
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any
 
 import pytest
@@ -529,6 +530,18 @@ def test_a_confirmation_waits_for_the_verification(local: Client, monkeypatch: p
     monkeypatch.setattr(confirmation.time, "sleep", work)
     assert patient.put(file, {"contentUploaded": True}).json["contentUploaded"] is True
     assert waited
+
+
+def test_only_few_may_wait_at_once(local: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confirmation, "INLINE_BYTES", 0)
+    monkeypatch.setattr(confirmation, "WAITING", BoundedSemaphore(1))
+    path, _ = open_session(local)
+    send_parts(local, path, cut(CONTENT))
+    settings = replace(local.portal.settings, verification_wait_seconds=300)
+    patient = replace(local, portal=Portal(local.portal.database, settings, local.portal.storage))
+    with confirmation.WAITING:
+        answer = patient.put(path.removesuffix("/upload-session"), {"contentUploaded": True})
+    assert_refused(answer, 409, ("verification_in_progress", None))
 
 
 @pytest.mark.parametrize(

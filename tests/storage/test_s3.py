@@ -618,7 +618,7 @@ def test_check_tells_what_browsers_and_uploads_meet(real: Backend) -> None:
     browsers = "browsers at http://127.0.0.1:8080 may send"
     assert findings[browsers].ok is None
     assert "allow PUT and GET from http://127.0.0.1:8080 with content-md5, content-type" in findings[browsers].detail
-    assert findings["incomplete uploads expire"].detail == "never; a lifecycle rule after 8 days would tidy up"
+    assert findings["incomplete uploads expire"].detail == "by no lifecycle rule; one after 8 days would tidy up"
     assert findings["versioning"].detail == "off"
     for origin, headers, ok in (
         ("http://127.0.0.1:8080", ["content-md5", "content-type"], True),

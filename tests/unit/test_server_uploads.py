@@ -5,6 +5,7 @@ import http.client
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from random import randbytes
 from typing import Any
 
 import pytest
@@ -26,11 +27,6 @@ Run = Callable[..., tuple[Server, socket.socket]]
 
 def make_head(line: str, size: int, more: str = "") -> bytes:
     return f"{line}Content-Length: {size}\r\n{more}\r\n".encode()
-
-
-def make_bytes(size: int) -> bytes:
-    """Return bytes of which no two pieces are alike."""
-    return b"".join(number.to_bytes(4, "big") for number in range(size // 4)).ljust(size, b"x")
 
 
 def read_response(client: socket.socket) -> tuple[int, str, bytes]:
@@ -125,7 +121,7 @@ def test_a_client_is_told_to_continue_once_the_application_reads(run_app: Run, a
 
 def test_what_an_application_does_not_read_waits_outside(run_app: Run, app: App) -> None:
     _, client = run_app(app, upload_max_bytes=LARGE)
-    content = make_bytes(LARGE)
+    content = randbytes(LARGE)
     app.go.clear()
     sender = threading.Thread(target=client.sendall, args=(make_head(READ, LARGE) + content,))
     sender.start()
@@ -203,7 +199,7 @@ def test_what_is_wrong_at_once_never_reaches_the_application(run_app: Run, app: 
 
 def test_a_connection_goes_on_after_an_upload(run_app: Run, app: App) -> None:
     _, client = run_app(app, upload_max_bytes=8 * MIB)
-    for content in (b"a", make_bytes(3 * MIB + 1), b""):
+    for content in (b"a", randbytes(3 * MIB + 1), b""):
         client.sendall(make_head(READ, len(content)) + content)
         assert read_response(client) == (200, "", digest_of(content))
         client.sendall((READ + CHUNKED).encode())
