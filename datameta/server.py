@@ -170,12 +170,21 @@ class RefusalTask(ErrorTask):  # type: ignore[misc]
 class RequestTask(WSGITask):  # type: ignore[misc]
     """Answers a request with the application."""
 
+    keeps_connection = False
+
+    def set_close_on_finish(self) -> None:
+        """End the connection, but not as waitress does for want of a length of what has no body."""
+        if not self.keeps_connection:
+            super().set_close_on_finish()
+
     def build_response_header(self) -> bytes:
         """Tell the client not to send another request to a worker that is stopping, or behind a body nobody reads."""
         is_early = self.channel.upload is self.request
         self.channel.lingers = self.channel.lingers or is_early
         if is_early or self.channel.server.stopping:
             self.set_close_on_finish()
+        is_over = self.close_on_finish or self.request.connection_close or self.version != "1.1"
+        self.keeps_connection = not is_over and not self.has_body
         header: bytes = super().build_response_header()
         return header
 

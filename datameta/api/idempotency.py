@@ -21,7 +21,9 @@ def idempotent(operation: str) -> Callable[[View], View]:
             if key is None:
                 return view(request)
             place = {"operation": operation, "key": key}
-            former = idempotency.find_answer(request.db, request.actor, request.vault, **place, body=request.body)
+            # What a file's announcement says beside its body is part of it; no JSON ends in a bare number.
+            body = request.body + request.headers.get("DataMeta-File-Size", "").encode()
+            former = idempotency.find_answer(request.db, request.actor, request.vault, **place, body=body)
             if former is not None:
                 return orjson.loads(former)
             answer = view(request)

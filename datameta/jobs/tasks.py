@@ -22,6 +22,7 @@ from datameta.logic.mail import MailError, open_order, write_mail
 from datameta.logic.registrations import remove_old_registrations
 from datameta.logic.sweep import check_store as run_store_check
 from datameta.logic.sweep import sweep as run_sweep
+from datameta.logic.sweep import tell_of_damage
 from datameta.logic.throttle import delete_empty_buckets
 from datameta.models import IdempotentAnswer, LoginSession, PasswordToken
 from datameta.settings import Settings
@@ -103,8 +104,10 @@ def sweep(site: Site, context: JobContext, timestamp: int) -> None:
 
 
 def check_store(site: Site, context: JobContext, timestamp: int) -> None:
-    """Compare what is in the store with what should be."""
+    """Compare what is in the store with what should be, and tell the site admins what was found damaged."""
     run_store_check(site.database.sessions, site.storage)
+    with site.database.sessions.begin() as db:
+        tell_of_damage(db, site.vault)
 
 
 def seal_audit(site: Site, context: JobContext, timestamp: int) -> None:

@@ -36,6 +36,7 @@ PLACEHOLDERS = {
     "registration_known": ("name", "link", "site_name"),
     "registration_accepted": ("name", "link", "site_name", "expires", "message"),
     "registration_refused": ("site_name", "message"),
+    "files_damaged": ("name", "site_name", "count", "files"),
 }
 """What each kind of mail may name."""
 
@@ -222,6 +223,14 @@ CATALOGUE: Mapping[str, Setting] = {
             "Your request for an account at {site_name}",
             "Hello,\n\nyour request for an account at {site_name} has been refused.\n\n{message}\n",
             "the mail to somebody whose request has been refused.",
+        ),
+        *_mail(
+            "files_damaged",
+            "ALARM: {count} damaged files at {site_name}",
+            "Hello {name},\n\nthe content of {count} confirmed files of {site_name} is not in the store any more, or is "
+            "another than before:\n\n{files}\n\nNothing has been repaired. 'datameta fsck' says what is wrong; restore "
+            "the content from a backup of the store.\n",
+            "the mail to site admins when confirmed files have been found damaged.",
         ),
     ]
 }

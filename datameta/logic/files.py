@@ -165,13 +165,14 @@ def receive_upload(
     """Take the bytes of a file through the portal; they replace what was sent before.
 
     Raises ``NotFoundError`` for an unknown id and a wrong or expired token, ``ConflictError`` once the
-    file is confirmed, ``TooLargeError``; whatever ``chunks`` raises leaves the former content.
+    file is confirmed or for fewer bytes than were announced, ``TooLargeError`` for more; whatever ``chunks``
+    raises leaves the former content.
     """
     with sessions() as db:
         file = _find_receivable(db, file_id, token)
     try:
         with store_errors():
-            storage.write(file.upload_key, file.upload or "", limit_bytes(chunks, _most_bytes(file, settings)))
+            storage.write(file.upload_key, file.upload or "", _check_length(file, chunks, settings))
     except UploadGoneError:
         with sessions() as db:
             file = _find_receivable(db, file_id, token)
@@ -398,10 +399,18 @@ def _find_receivable(db: Session, file_id: str, token: str) -> File:
     return file
 
 
-def _most_bytes(file: File, settings: Settings) -> int:
-    """Return how many bytes the single upload of a file takes."""
-    most = settings.upload_max_bytes
-    return most if file.announced_size is None else min(most, file.announced_size)
+def _check_length(file: File, chunks: Iterable[bytes], settings: Settings) -> Iterator[bytes]:
+    """Yield the chunks of a single upload.
+
+    Raises ``TooLargeError`` before too many bytes have passed, ``ConflictError`` if they end too soon.
+    """
+    size, total = file.announced_size, 0
+    most = settings.upload_max_bytes if size is None else min(size, settings.upload_max_bytes)
+    for chunk in limit_bytes(chunks, most):
+        total += len(chunk)
+        yield chunk
+    if size not in (None, total):
+        raise ConflictError(f"The file was announced with {size:,} bytes.", code="size_mismatch")
 
 
 def _make_upload_token(settings: Settings) -> tuple[str, bytes, datetime]:

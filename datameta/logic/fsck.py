@@ -128,8 +128,9 @@ def prove_site(sessions: sessionmaker[Session], storage: Storage) -> Iterator[Fi
         for rule in _list_rules(db):
             yield from _conclude(rule.what, _count(db, rule.model), _apply(db, rule))
         WANTED.create(connection, checkfirst=False)
-        count = copy_rows(db, WANTED, _list_wanted(db))
+        copy_rows(db, WANTED, _list_wanted(db))
         db.execute(text("ANALYZE wanted_claims"))
+        count = _count(db, WANTED, WANTED.c.is_due)
         yield from _conclude("values that have to be unique, and their claims", count, _compare_claims(db))
         yield from _conclude("sealed events of the audit", _count(db, AuditSeal), _check_chain(db))
 
@@ -254,7 +255,7 @@ def _list_rules(db: Session) -> Iterator[_Rule]:
 
 def _select_broken(model: Any, *rules: tuple[ColumnElement[bool], str]) -> Query:
     """Select the rows for which one of the conditions is true, with its message."""
-    message = case(*((condition, literal(text)) for condition, text in rules))
+    message = case(*((condition, literal(said)) for condition, said in rules))
     return select(model.uuid, model.site_id, message.label("message")).where(message.is_not(None))
 
 
@@ -399,7 +400,7 @@ def _is_after(instant: ColumnElement[datetime], change: datetime | None) -> Colu
 
 def _list_wanted(db: Session) -> Iterator[tuple[int, int, bytes, int, bool, bool]]:
     """Yield the rows of ``WANTED``."""
-    changed_at = _list_changes(db, "isSubmissionUnique", "isSiteUnique", "service")
+    changed_at = _list_changes(db, "isSubmissionUnique", "service")
     claimed = set(db.scalars(select(UniqueClaim.metadatum_id).where(UniqueClaim.scope != SITE_SCOPE).distinct()))
     for metadatum in db.scalars(select(MetaDatum).order_by(MetaDatum.id)).all():
         query, _, came_at = _select_values(metadatum)

@@ -92,19 +92,17 @@ def take_inventory(sessions: sessionmaker[Session], storage: Storage) -> Iterato
         yield Inventory(db, begun_at)
 
 
-def copy_rows(db: Session, table: Table, rows: Iterable[Sequence[Any]]) -> int:
-    """Append rows to a temporary table, in constant memory; return how many. Ids come by themselves."""
+def copy_rows(db: Session, table: Table, rows: Iterable[Sequence[Any]]) -> None:
+    """Append rows to a temporary table, in constant memory; ids come by themselves."""
     columns = ", ".join(column.name for column in table.columns if column.identity is None)
     cursor = db.connection().connection.cursor()
-    iterator, count = iter(rows), 0
+    iterator = iter(rows)
     # The rows of a batch are fetched before it is copied: they may come over the same connection.
     while batch := list(islice(iterator, COPIED)):
         with cursor.copy(f"COPY {table.name} ({columns}) FROM STDIN") as copy:
             for row in batch:
                 copy.write_row(row)
-        count += len(batch)
     cursor.close()
-    return count
 
 
 def list_orphans(inventory: Inventory, *, before: datetime) -> Iterator[Row[Any]]:

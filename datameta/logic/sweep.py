@@ -20,7 +20,7 @@ Once a day the store is compared with the rows:
 
 ===========================  =======================================================
 upload or object, no row     removed once it is 48 hours old
-confirmed, object missing    ALARM: written down and told, never repaired
+confirmed, object missing    ALARM: written down and mailed, never repaired
 confirmed, of another size   ALARM, too
 missing, and there again     the alarm ends, and the content is read soon
 ===========================  =======================================================
@@ -55,14 +55,20 @@ from datameta.logic.confirmation import finish_confirmation
 from datameta.logic.file_rows import describe, store_errors
 from datameta.logic.files import finish_deletion
 from datameta.logic.inventory import find_damaged, list_found_again, list_orphans, take_inventory
-from datameta.models import DownloadToken, File, FileState
+from datameta.logic.mail import store_mail
+from datameta.models import AuditEvent, DownloadToken, File, FileState, User
 from datameta.queue import store_job
 from datameta.storage import Storage
+from datameta.vault import Vault
 
 log = logging.getLogger(__name__)
 
 BATCH = 500
 ORPHAN_AGE = timedelta(hours=48)
+LISTED = 20
+"""How many files a mail names."""
+TOLD = timedelta(hours=25)
+"""The check of the store comes once a day, and takes its time."""
 JOBS = table("procrastinate_jobs", column("task_name"), column("status"), column("args", JSONB))
 
 
@@ -104,6 +110,21 @@ def check_store(sessions: sessionmaker[Session], storage: Storage) -> Counter[st
             done[f"orphaned {kind}s removed"] += 1
     _log("store checked", done)
     return done
+
+
+def tell_of_damage(db: Session, vault: Vault) -> None:
+    """Mail to the site admins which files have been found damaged in the last day, if any."""
+    is_new = and_(AuditEvent.event == "file.damaged", AuditEvent.at > func.now() - TOLD)
+    events = select(AuditEvent.entity_uuid).where(is_new)
+    damaged = select(File.site_id).where(File.problem.is_not(None), File.uuid.in_(events))
+    count = db.scalars(select(func.count()).select_from(damaged.subquery())).one()
+    if not count:
+        return
+    ids = db.scalars(damaged.order_by(File.id).limit(LISTED)).all()
+    files = ", ".join(ids) + (", …" if count > LISTED else "")
+    for admin in db.scalars(select(User).where(User.site_admin, User.enabled).order_by(User.id)).all():
+        values = {"name": admin.name, "count": f"{count:,}", "files": files}
+        store_mail(db, vault, template="files_damaged", to=admin.email, values=values)
 
 
 def is_due(state: FileState, *, since: timedelta = timedelta()) -> ColumnElement[bool]:

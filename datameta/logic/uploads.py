@@ -153,6 +153,8 @@ def list_parts(
         file = get_session(db, actor, file_id=file_id)
     if file.state != FileState.ANNOUNCED:
         raise _over(file)
+    # A store may not take every number that a cursor can hold.
+    after = min(after, count_parts(file))
     try:
         with store_errors():
             stored = list(islice(storage.list_parts(file.upload_key, file.upload or "", after=after), limit + 1))

@@ -181,10 +181,10 @@ class LocalStorage:
 
     @disk_errors()
     def size(self, key: str) -> int | None:
-        try:
+        # Whoever deletes it meanwhile is right.
+        with suppress(FileNotFoundError):
             return self._measure(key) if self._list_content(key) else None
-        except FileNotFoundError:
-            return None
+        return None
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         # The first step opens the file: an error comes at the call, and close() works before the first chunk.
@@ -258,23 +258,25 @@ class LocalStorage:
     def _probe_content(self, key: str) -> Iterator[Finding]:
         parts = [b"a probe ", b"of two parts"]
         md5s = [hashlib.md5(part, usedforsecurity=False).hexdigest() for part in parts]
-        single, session = self.begin_upload(key, md5s[0]), self.begin_parts(key)
+        session, single = self.begin_parts(key), self.begin_upload(key, md5s[0])
         try:
             for number, (part, md5) in enumerate(zip(parts, md5s, strict=True), 1):
                 self.write_part(key, session, number, [part], md5=md5, size=len(part))
-            stored = self.complete_parts(key, session, md5s)
-            yield Finding(
-                "write, sync, complete, read", b"".join(self.read(key)) == b"".join(parts), f"{stored.size} B"
-            )
-            self.write(key, single, [parts[0]])
+            self.complete_parts(key, session, md5s)
+            is_same = b"".join(self.read(key)) == b"".join(parts)
+            yield Finding("parts are written, synced and put together", is_same)
+            self.write(key, single, parts[:1])
             with suppress(UploadGoneError):
                 self.complete(key, single, md5s[0])
             yield Finding("content is never replaced", b"".join(self.read(key)) == b"".join(parts))
+            self.delete(key)
+            self.complete(key, single, md5s[0])
+            yield Finding("a file in one piece is completed and read", b"".join(self.read(key)) == parts[0])
         finally:
             for upload in (single, session):
                 self.abort(key, upload)
             self.delete(key)
-        yield Finding("delete", self.size(key) is None)
+        yield Finding("content is deleted", self.size(key) is None)
 
     def _make_folders(self) -> None:
         self._folder.parent.mkdir(parents=True, exist_ok=True)
@@ -313,7 +315,11 @@ def _receive(folder: Path, fill: Callable[[FileIO], str], former: re.Pattern[str
             with disk_errors():
                 os.fsync(file.fileno())
         with disk_errors(), _locked(folder) as descriptor:
-            part.rename(folder / name)
+            try:
+                part.rename(folder / name)
+            except FileNotFoundError:
+                # It was completed while the bytes came in, and could not be published.
+                raise UploadGoneError from None
             for other in _list_names(folder, former):
                 if other != name:
                     (folder / other).unlink()

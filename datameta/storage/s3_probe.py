@@ -6,7 +6,7 @@ content from changing must hold; what only saves reading (MD5), serves browsers 
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, timedelta
@@ -70,8 +70,8 @@ class Probe:
             yield Finding("bucket", True, self.bucket)
             upload = self.proving.begin_parts(key)
             try:
-                yield from self._probe_part(key, upload)
-                yield from self._probe_completion(key, upload)
+                is_md5 = yield from self._probe_part(key, upload)
+                yield from self._probe_completion(key, upload, is_md5)
                 yield from self._probe_download(key)
                 if self.public.is_direct:
                     yield from self._probe_public_address(key, upload)
@@ -89,7 +89,8 @@ class Probe:
             detail = str(error) if isinstance(error, StorageUnavailableError) else type(error).__name__
             yield Finding("the check ran to its end", False, detail)
 
-    def _probe_part(self, key: str, upload: str) -> Iterator[Finding]:
+    def _probe_part(self, key: str, upload: str) -> Generator[Finding, None, bool]:
+        """Return whether the ETag of a part is its MD5."""
         announced = self._presign(key, upload, PROBE)
         answer = _request("PUT", announced, OTHER)
         yield _note("a part with other bytes is refused", _is_refusal(answer), f"HTTP {answer.status}")
@@ -101,10 +102,10 @@ class Probe:
         yield Finding("a part with the announced bytes is taken", answer.status == 200, f"HTTP {answer.status}")
         is_md5 = etag_of(answer.headers.get("ETag", "")) == md5_of(PROBE)
         yield _note("the ETag of a part is its MD5", is_md5)
-        self.proves_md5 = is_md5
         yield check_clock(answer)
+        return is_md5
 
-    def _probe_completion(self, key: str, upload: str) -> Iterator[Finding]:
+    def _probe_completion(self, key: str, upload: str, is_md5: bool) -> Iterator[Finding]:
         late = self._presign(key, upload, OTHER)
         is_compared = False
         with suppress(UploadGoneError):
@@ -114,7 +115,7 @@ class Probe:
                 is_compared = True
         yield _note("completion with another MD5 is refused", is_compared)
         is_composite = False
-        if self.proves_md5 and is_compared:
+        if is_md5 and is_compared:
             with suppress(UploadGoneError):
                 self.proving.complete_parts(key, upload, [md5_of(PROBE)])
                 is_composite = True

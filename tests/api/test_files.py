@@ -15,7 +15,18 @@ import webtest
 from sqlalchemy import event, text
 
 from datameta.storage import Storage, StorageUnavailableError
-from tests.conftest import BASE_URL, Client, FaultyStorage, Portal, announce, assert_refused, confirm, do_before, send
+from tests.conftest import (
+    BASE_URL,
+    Client,
+    FaultyStorage,
+    Portal,
+    announce,
+    assert_refused,
+    codes,
+    confirm,
+    do_before,
+    send,
+)
 
 MD5 = hashlib.md5(b"ACGT").hexdigest()
 SHA256 = hashlib.sha256(b"ACGT").hexdigest()
@@ -148,6 +159,32 @@ def test_all_problems_are_told_at_once(lab: Client) -> None:
     assert_refused(lab.post("/files", both), 400, *expected)
     assert_refused(lab.put(path_of(announce(lab)), both), 400, *expected)
     assert_refused(lab.post("/files", {}), 400, ("missing", "name"), ("missing", "checksum"))
+
+
+def announce_size(user: Client, size: str) -> Any:
+    return user.post("/files", {"name": "a.fq", "checksum": MD5}, headers={"DataMeta-File-Size": size})
+
+
+def test_a_size_may_be_announced(lab: Client) -> None:
+    for size in ("0", "4", str(5 * 1024**4)):
+        assert announce_size(lab, size).status_int == 200
+
+
+@pytest.mark.parametrize("size", ["", "-1", "many", "1.5", "4 bytes", "0x4", str(5 * 1024**4 + 1), "9" * 5000])
+def test_a_wrong_size_is_refused(lab: Client, size: str) -> None:
+    answer = announce_size(lab, size)
+    assert answer.status_int == 400
+    assert {field for _, field in codes(answer)} == {"DataMeta-File-Size"}
+    assert lab.get("/staged/files").json == []
+
+
+def test_an_upload_has_just_the_announced_size(lab: Client) -> None:
+    file = announce_size(lab, "4").json
+    assert send(lab, file).status_int == 204
+    assert_refused(send(lab, file, b"ACG"), 409, ("size_mismatch", None))
+    assert_refused(send(lab, file, b""), 409, ("size_mismatch", None))
+    assert_refused(send(lab, file, b"ACGTA"), 413, ("too_large", None))
+    assert confirm(lab, file).json["filesize"] == 4
 
 
 def test_a_name_may_be_announced_again(lab: Client) -> None:
@@ -299,7 +336,7 @@ def test_nothing_changes_while_a_confirmation_runs(lab: Client) -> None:
 def test_of_racing_confirmations_one_takes_effect(
     lab: Client, algorithm: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "datameta.logic.files")
+    caplog.set_level(logging.INFO, "datameta.logic.confirmation")
     for number in range(5):
         content = b"%d" % number
         file = announce(lab, content, algorithm=algorithm)
@@ -572,13 +609,13 @@ def test_every_step_takes_a_few_statements(lab: Client) -> None:
     lab.get("/rpc/whoami")
     with statements(lab.portal) as sent:
         file = announce(lab)
-    assert len(sent) <= 4
+    assert len(sent) <= 5
     with statements(lab.portal) as sent:
         send(lab, file)
     assert len(sent) <= 3
     with statements(lab.portal) as sent:
         confirm(lab, file)
-    assert len(sent) <= 7
+    assert len(sent) <= 8
     with statements(lab.portal) as sent:
         lab.get(path_of(file))
     assert len(sent) <= 2

@@ -118,6 +118,19 @@ def test_the_key_with_another_body_is_refused(lab: Client, case: Case) -> None:
     assert case.count(lab) == 1
 
 
+def test_the_key_with_another_size_is_refused(lab: Client) -> None:
+    def announce_size(size: int | None) -> Any:
+        headers = {"Idempotency-Key": "a key"} | ({"DataMeta-File-Size": str(size)} if size is not None else {})
+        return lab.post("/files", {"name": "a.fq", "checksum": CHECKSUM}, headers=headers)
+
+    first = announce_size(4)
+    assert first.status_int == 200, first.body
+    for size in (None, 5, 44):
+        assert_refused(announce_size(size), 422, ("idempotency_key_reused", None))
+    assert announce_size(4).body == first.body
+    assert CASES[0].count(lab) == 1
+
+
 def test_keys_of_others_and_of_other_operations_are_others(portal: Portal, lab: Client) -> None:
     other = portal.add_user("Lab A")
     body = {"record": {"ID": "1"}}

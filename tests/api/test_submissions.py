@@ -1,11 +1,12 @@
 """Submissions: every check reports at once, trial and act say the same, and a submission is whole or absent."""
 
+import hashlib
 from typing import Any
 
 import pytest
 from sqlalchemy import event, text
 
-from tests.conftest import Client, Portal, codes
+from tests.conftest import Client, Portal, assert_refused, codes, read_pages
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
@@ -322,6 +323,52 @@ def test_a_groups_submissions_are_for_its_members_and_site_read(portal: Portal, 
         assert who.get(f"/groups/{lab.group}/submissions").status_int == 403
     for unknown in (UNKNOWN, "DMG-x"):
         assert lab.get(f"/groups/{unknown}/submissions").status_int == 404
+
+
+def test_the_files_of_a_submission_are_listed_as_they_were_announced(admin: Client, lab: Client) -> None:
+    admin.add_field("File", isFile=True)
+    contents = {"b.fq": b"ACGT", "a.fq": b"", "c.fq": b"T"}
+    files = [lab.upload(name, content) for name, content in contents.items()]
+    submitted = lab.submit([lab.stage(File=name) for name in sorted(contents)], [files[2], files[0], files[1]]).json
+    lab.upload("staged.fq", b"a")
+    other = lab.submit([lab.stage(File=None)]).json
+    expected = [
+        {
+            "id": file["id"],
+            "name": name,
+            "checksum": hashlib.md5(content).hexdigest(),
+            "filesize": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+        for file, (name, content) in zip(files, contents.items(), strict=True)
+    ]
+    for submission_id in submitted["id"].values():
+        assert read_pages(lab, f"/submissions/{submission_id}/files") == [expected]
+        assert read_pages(lab, f"/submissions/{submission_id}/files", limit=2) == [expected[:2], expected[2:]]
+        assert read_pages(lab, f"/submissions/{submission_id}/files", limit=1) == [[file] for file in expected]
+    assert lab.get(f"/submissions/{other['id']['uuid']}/files").json == []
+
+
+def test_a_file_whose_sha256_is_not_known_yet_is_listed_without(portal: Portal, admin: Client, lab: Client) -> None:
+    admin.add_field("File", isFile=True)
+    submitted = lab.submit([lab.stage(File="a.fq")], [lab.upload("a.fq", b"a")]).json
+    with portal.database.engine.begin() as connection:
+        connection.execute(text("UPDATE files SET sha256 = NULL"))
+    [file] = lab.get(f"/submissions/{submitted['id']['uuid']}/files").json
+    assert (file["sha256"], file["filesize"]) == (None, 1)
+
+
+def test_the_files_of_a_submission_are_for_its_group_and_site_read(portal: Portal, admin: Client, lab: Client) -> None:
+    submitted = lab.submit([lab.stage()]).json
+    path = f"/submissions/{submitted['id']['uuid']}/files"
+    for reader in (lab, portal.add_user("Lab A"), portal.add_user("Office", site_read=True)):
+        assert reader.get(path).json == []
+    for stranger in (admin, portal.add_user("Lab B", group_admin=True)):
+        assert_refused(stranger.get(path), 403, ("forbidden", None))
+    for unknown in (UNKNOWN, "DMS-x"):
+        assert_refused(lab.get(f"/submissions/{unknown}/files"), 404, ("not_found", None))
+    assert_refused(lab.get(path, params={"cursor": "nonsense"}), 400, ("invalid_cursor", "cursor"))
+    assert_refused(lab.get(path, params={"limit": 1001}), 400, ("out_of_range", "limit"))
 
 
 def test_the_number_of_statements_does_not_grow_with_the_submission(portal: Portal, admin: Client, lab: Client) -> None:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,9 @@ def measure() -> Iterator[Figure]:
         seconds: dict[str, list[float]] = {"portal": [], "bare": []}
         for number in range(ROUNDS):
             bare_upload = BareUpload(client, f"bare-{number}")
-            seconds["bare"].append(measure_seconds(lambda: _send(source, bare_upload, network)))
+            seconds["bare"].append(measure_seconds(partial(_send, source, bare_upload, network)))
             _empty(client, folder)
-            seconds["portal"].append(measure_seconds(lambda: _hand_in(source, lab, network)))
+            seconds["portal"].append(measure_seconds(partial(_hand_in, source, lab, network)))
             _empty(client, folder)
         speed, bare = (SIZE / 1e6 / statistics.median(seconds[way]) for way in ("portal", "bare"))
     yield Figure(f"1 GiB in parts by {JOBS} jobs, beside no portal (Ceph gateway)", speed, "MB/s", bare=bare,

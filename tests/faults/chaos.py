@@ -33,7 +33,7 @@ class Chaos:
     _due: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _order: "itertools.count[int]" = field(default_factory=itertools.count)
     _now: float = 0.0
-    _is_down: bool = False
+    _starts_before: int = 0
 
     def run(self) -> None:
         """Do all of it."""
@@ -60,18 +60,17 @@ class Chaos:
     def kill_something(self) -> None:
         """Kill one process of the portal, or the portal as a whole; now and then the worker, too."""
         workers = self.site.portal.processes[1:]
-        if not workers or (self._is_down and not self.site.answers()):
+        if not workers or self.site.portal_starts == self._starts_before:
             # A portal that loses a process before it has begun to serve gives up, and begins anew.
             self._plan(self._now + 0.1, self.kill_something)
             return
-        self._is_down = False
         if self.random.random() < WORKER:
             self.site.worker.kill()
             self.done["kills of the worker"] += 1
         if self.random.random() < WHOLE_PORTAL:
+            self._starts_before = self.site.portal_starts
             self.site.portal.kill()
             self.done["kills of the whole portal"] += 1
-            self._is_down = True
         else:
             kill(self.random.choice(workers))
             self.done["kills of a portal process"] += 1

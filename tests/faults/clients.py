@@ -32,6 +32,7 @@ SEND_AFTER_CONFIRMATION = 0.30
 SUBMIT = 0.50
 DELETE_IN_SUBMISSION = 0.30
 WALK_AWAY = 0.08
+NO_PATIENCE = 0.3
 IS_SHA256 = 0.15
 HAS_IDEMPOTENCY_KEY = 0.50
 BREAK_OFF = 0.05
@@ -288,9 +289,11 @@ class Client:
         """Do it until it is answered; sometimes walk away when it is not."""
         for _ in range(TRIES):
             answer = action()
-            if answer.status not in UNSURE and not _asks_to_wait(answer):
+            is_asked_to_wait = _asks_to_wait(answer)
+            if answer.status not in UNSURE and not is_asked_to_wait:
                 return answer
-            if self.chance(WALK_AWAY):
+            # Who verifies a file and is killed keeps the others out for two minutes.
+            if self.chance(NO_PATIENCE if is_asked_to_wait else WALK_AWAY):
                 raise WalkedAwayError
             time.sleep(PAUSE_SECONDS)
         return answer

@@ -202,6 +202,11 @@ class Site:
             env={**self.environment, **variables},
         )
 
+    @property
+    def portal_starts(self) -> int:
+        """How often the portal has said that it serves."""
+        return self.portal.log.read_bytes().count(b" serves ")
+
     def answers(self) -> bool:
         """Say whether the portal answers."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -282,6 +287,7 @@ def run_site(
         "DATAMETA_BASE_URL": f"http://127.0.0.1:{port}",
         "DATAMETA_DATABASE_URL": postgres.url,
         "DATAMETA_BCRYPT_COST": "4",
+        "DATAMETA_VERIFICATION_WAIT_SECONDS": "2",
     }
     if rgw is not None:
         make_s3_client(rgw).create_bucket(Bucket=bucket)

@@ -71,17 +71,18 @@ def test_announced_but_the_store_does_not_know(lab: Lab, keeper: Keeper) -> None
 def test_the_store_knows_an_upload_that_no_row_names(lab: Lab, keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     name = lab.name_file()
     body, key = {"name": name, "checksum": hashlib.md5(CONTENT).hexdigest()}, {"Idempotency_Key": lab.name_file()}
+    before = {upload.key for upload in keeper.storage.list_uploads()}
     lab.crash_at("announce.after_create")
     assert_crash(lab, lab.call("POST", "/files", body, **key))
     assert lab.read_state(name) == "new"
-    uploads = {upload.key for upload in keeper.storage.list_uploads()}
+    [orphan] = {upload.key for upload in keeper.storage.list_uploads()} - before
     keeper.sweep()
     assert lab.read_state(name) is None
     # The client's second try is its first.
     file = lab.to_file(lab.call("POST", "/files", body, **key))
     assert lab.to_file(lab.call("POST", "/files", body, **key)).id == file.id
     keeper.sweep_store(monkeypatch)
-    assert not uploads & {upload.key for upload in keeper.storage.list_uploads()}
+    assert orphan not in {upload.key for upload in keeper.storage.list_uploads()}
     lab.send(file)
     assert lab.confirm(file).is_good
 

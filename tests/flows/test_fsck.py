@@ -65,13 +65,14 @@ def use(portal: Portal) -> Site:
     admin.add_field("sample", isSiteUnique=True)
     admin.add_field("tube", isSubmissionUnique=True)
     admin.add_field("day", isSiteUnique=True, dateTimeFmt="%d.%m.%Y")
+    admin.add_field("code", isSiteUnique=True)
     admin.add_field("reads", isFile=True)
     admin.add_field("run", serviceId=uuid, isSiteUnique=True)
     admin.add_field("lane", serviceId=uuid, isSubmissionUnique=True)
     admin.add_field("report", serviceId=uuid, isFile=True)
     sets = [
         lab.stage(sample="S1", tube=" 1 ", day="24.12.2026", reads=unicodedata.normalize("NFD", NAME)),
-        lab.stage(sample="S2", tube="2", reads="b.fq"),
+        lab.stage(sample="S2", tube=" ", code=" ", reads="b.fq"),
     ]
     files = [lab.upload(NAME, b"ACGT"), lab.upload("b.fq", b"")]
     assert lab.submit(sets, files).status_int == 200
@@ -140,7 +141,7 @@ def test_after_normal_use_nothing_is_found(site: Site) -> None:
         "metadatasets": 3,
         "answers of services": 2,
         "references from fields to files": 4,
-        "values that have to be unique, and their claims": 11,
+        "values that have to be unique, and their claims": 8,
         "sealed events of the audit": count_seals(site),
         "files whose content was read, and has the announced checksum": 5,
     }

@@ -10,10 +10,12 @@ import pytest
 from sqlalchemy import text
 
 from datameta.errors import UnavailableError
+from datameta.jobs import tasks
 from datameta.jobs.tasks import Site as Jobs
 from datameta.jobs.worker import do_due_jobs
 from datameta.logic import inventory
 from datameta.logic import sweep as sweeper
+from datameta.logic.mail import write_mail
 from datameta.storage import StorageUnavailableError
 from datameta.vault import open_vault
 from tests.conftest import (
@@ -25,6 +27,7 @@ from tests.conftest import (
     confirm,
     do_before,
     list_events,
+    read_mails,
     send,
 )
 
@@ -293,6 +296,32 @@ def test_content_of_another_size_is_an_alarm_too_and_what_comes_back_ends_it(sit
         "file.damaged",
         "file.found_again",
     ]
+
+
+def test_site_admins_are_told_of_damage_by_mail(site: Site) -> None:
+    admins = [site.portal.add_user(site_admin=True) for _ in range(2)]
+    site.execute("UPDATE users SET enabled = FALSE WHERE email = :email", email=admins[1].email)
+    files = [site.lab.upload(name, b"ACGT") for name in "abc"]
+    jobs = Jobs(site.portal.settings, site.portal.database, site.portal.storage, open_vault(site.portal.settings))
+    check_store: Any = tasks.check_store
+    check_store(jobs, None, 0)
+    assert read_mails(site.portal) == []
+    for file in files[:2]:
+        site.storage.delete(key_of(file))
+    site.monkeypatch.setattr(sweeper, "LISTED", 1)
+    check_store(jobs, None, 0)
+    [mail] = read_mails(site.portal)
+    assert (mail.template, mail.to) == ("files_damaged", admins[0].email)
+    assert (mail.values["count"], mail.values["files"]) == ("2", f"{files[0]['id']['site']}, …")
+    with site.portal.database.sessions() as db:
+        message = write_mail(db, mail)
+    assert message["Subject"] == "ALARM: 2 damaged files at DataMeta"
+    site.monkeypatch.setattr(sweeper, "LISTED", 2)
+    check_store(jobs, None, 0)
+    assert read_mails(site.portal)[1].values["files"] == ", ".join(file["id"]["site"] for file in files[:2])
+    site.monkeypatch.setattr(sweeper, "TOLD", timedelta())
+    check_store(jobs, None, 0)
+    assert len(read_mails(site.portal)) == 2
 
 
 @pytest.mark.parametrize("method", ["list_objects", "size"])

@@ -8,7 +8,7 @@ that nobody may end the identity that is asking:
 * its own key and its own session are not deleted, but others of the same user are;
 * it renames itself, but keeps its roles and its group;
 * no setting that shuts out or signs out every user is changed;
-* no field is made mandatory, or nothing could be staged any more.
+* no field is made mandatory, and no quota set, or nothing could be staged any more.
 
 Buckets of the throttle are emptied every hundred requests, as if time had passed.
 """
@@ -61,6 +61,8 @@ NAMES = {
     "userIds": "users",
 }
 """The pool of every other parameter or property that holds an id, or a list of them."""
+OF_SESSIONS = {"openUploadSession": "files", "abortUploadSession": "given_up", "completeUploadSession": "sent"}
+"""The pool of each operation on an upload session; the others look at those that are ``in_parts``."""
 LEARNT = {
     "createApiKey": "keys",
     "createFile": "files",
@@ -69,6 +71,7 @@ LEARNT = {
     "createMetaDatum": "fields",
     "createSubmission": "submissions",
     "createUser": "users",
+    "openUploadSession": "given_up",
     "postService": "services",
 }
 """The pool that takes what an operation has made."""
@@ -85,6 +88,7 @@ PROBLEM_KEYS = {"exception", "error_code", "message", "entity", "field"}
 numbers = count(1)
 statuses: dict[str, Counter[str]] = defaultdict(Counter)
 uploads: deque[tuple[str, str]] = deque(maxlen=KEPT)
+parts: deque[tuple[str, str]] = deque(maxlen=KEPT)
 
 
 def draw(pool: str) -> str:
@@ -103,23 +107,30 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
             connection.execute("DELETE FROM throttles")
     name = case.operation.definition.raw["operationId"]
     if number % 4 and case.meta is not None and case.meta.generation.mode.is_positive:
-        fill_parameters(case)
+        fill_parameters(name, case)
         fill_body(name, case, number)
     protect(name, case)
 
 
-def fill_parameters(case: Any) -> None:
-    """Put ids that exist into the path and the query."""
+def fill_parameters(name: str, case: Any) -> None:
+    """Put ids that exist into the path and the query, and the tokens and sizes that belong to them."""
     words = case.operation.path.split("/")
     for parameter in case.path_parameters or {}:
         pool = NAMES.get(parameter) or PATHS.get(words[words.index(f"{{{parameter}}}") - 1])
+        if "upload-session" in words:
+            pool = OF_SESSIONS.get(name, "in_parts")
         if pool is not None:
             case.path_parameters[parameter] = draw(pool)
     for parameter in NAMES.keys() & set(case.query or {}):
         case.query[parameter] = draw(NAMES[parameter])
-    if case.operation.path.startswith("/upload/") and uploads:
-        uploads.rotate()
-        case.path_parameters["id"], case.headers["Access-Token"] = uploads[0]
+    opened = parts if name == "uploadPart" else uploads
+    if case.operation.path.startswith("/upload/") and opened:
+        opened.rotate()
+        case.path_parameters["id"], case.headers["Access-Token"] = opened[0]
+    if name == "uploadPart":
+        case.path_parameters["number"], case.body = 1, CONTENT
+    if name == "createFile" and "DataMeta-File-Size" in case.headers:
+        case.headers["DataMeta-File-Size"] = str(len(CONTENT))
 
 
 def fill_body(name: str, case: Any, number: int) -> None:
@@ -138,6 +149,12 @@ def fill_body(name: str, case: Any, number: int) -> None:
     if name == "createFile":
         algorithm = "md5" if number % 2 else "sha256"
         body |= {"name": f"fuzz-{number}.fq", "checksum": hashlib.new(algorithm, CONTENT).hexdigest()}
+    if name == "openUploadSession":
+        body = {"size": len(CONTENT)}
+    if name == "createPartUrls":
+        body = {"parts": [{"number": 1, "md5": hashlib.md5(CONTENT).hexdigest()}]}
+    if name == "completeUploadSession":
+        body = {"checksum": hashlib.sha256(CONTENT).hexdigest()} if number % 2 else {}
     if name == "updateFile":
         body = {"contentUploaded": True}
     if name in ("createSession", "createApiKey", "beginTotp"):
@@ -177,9 +194,12 @@ def after_call(context: Any, case: Any, response: Any) -> None:
     statuses[name][str(response.status_code)] += 1
     if response.status_code == 200 and name in LEARNT:
         made = response.json()
-        POOLS[LEARNT[name]].append(made["id"]["uuid"])
+        POOLS[LEARNT[name]].append(made["fileId" if name == "openUploadSession" else "id"]["uuid"])
         if name == "createFile":
             uploads.append((made["id"]["uuid"], made["requestHeaders"]["Access-Token"]))
+    if response.status_code == 200 and name == "createPartUrls":
+        for part in response.json()["parts"]:
+            parts.append((part["url"].split("/")[-2], part["requestHeaders"]["Access-Token"]))
     if response.status_code == 200 and name == "getFileUrl":
         POOLS["tokens"].append(response.json()["fileUrl"].rpartition("/")[2])
 

@@ -13,6 +13,7 @@ left out, each for its reason:
 ``DATAMETA_FUZZ_CASES`` and ``DATAMETA_FUZZ_SEED`` choose another number of cases, and others.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -42,7 +43,7 @@ from tests.e2e.conftest import DEADLINE_SECONDS, REPOSITORY, Served, make_enviro
 CASES = int(os.environ.get("DATAMETA_FUZZ_CASES", "10000"))
 SEED = int(os.environ.get("DATAMETA_FUZZ_SEED", "1"))
 SPECIFICATION = REPOSITORY / "openapi.yaml"
-OPERATIONS = 60
+OPERATIONS = 68
 COVERAGE_CASES = 1800
 """About so many cases come from the specification's own boundaries, and cannot be chosen."""
 CHECKS = (
@@ -87,6 +88,7 @@ HEADER_LINES = (
 BODIES = (b"", b"{}", b'{"a"', b"\xff", b"5\r\nabcde\r\n0\r\n\r\n", b"zz\r\n", b"--x\r\n\r\n")
 LAST = b"\r\n\r\nGET /api/v1/server HTTP/1.1\r\nConnection: close\r\n\r\n"
 SIGNS_OUT_ALL = ("second_factor_required", "session_idle_hours", "session_max_hours")
+SENDS_ALL_AWAY = ("quota_group_bytes", "quota_user_bytes")
 
 
 @dataclass
@@ -130,7 +132,7 @@ def make_common(portal: Portal) -> dict[str, list[str]]:
     for number in range(5):
         wish |= {"name": f"Applicant {number}", "email": f"applicant{number}@example.org"}
         assert portal.anonymous().post("/registrations", wish).status_int == 204
-    settings = [item for item in admin.get("/appsettings").json if item["key"] not in SIGNS_OUT_ALL]
+    settings = [item for item in admin.get("/appsettings").json if item["key"] not in SIGNS_OUT_ALL + SENDS_ALL_AWAY]
     return {
         "fields": [field["id"]["uuid"] for field in fields],
         "services": [service],
@@ -160,6 +162,7 @@ def make_world(portal: Portal, common: dict[str, list[str]], name: str, **roles:
         metadatasets.append(owner.stage(ID=owner.site_id, Day="2026-03-14", File=file))
         submissions.append(owner.submit(metadatasets[-1:], files[-2:-1]).json)
         metadatasets.append(owner.stage(ID=f"staged {owner.site_id}"))
+    in_parts = [open_session(client, is_sent=number % 3 == 2) for number in range(15)]
     own_key, *_ = client.get(f"/users/{client.uuid}/keys").json
     keys = [client.post("/keys", {"label": f"spare {number}"}).json["id"]["uuid"] for number in range(10)]
     own, spare = sign_in(client), sign_in(client)
@@ -178,15 +181,32 @@ def make_world(portal: Portal, common: dict[str, list[str]], name: str, **roles:
             **common,
             "contents": [files[-6]["id"]["uuid"], files[-4]["id"]["uuid"]],
             "files": [file["id"]["uuid"] for file in files],
+            "given_up": in_parts[0::3],
             "groups": [client.group, other.group],
+            "in_parts": in_parts[1::3],
             "keys": keys,
             "metadatasets": [item["id"]["uuid"] for item in metadatasets],
+            "sent": in_parts[2::3],
             "sessions": [spare_session],
             "submissions": [item["id"]["uuid"] for item in submissions],
             "tokens": [token],
             "users": [client.uuid, colleague.uuid, other.uuid],
         },
     }
+
+
+def open_session(client: Client, *, is_sent: bool) -> str:
+    """Announce a file and open its upload session, maybe send its one part; return its id."""
+    content = b"ACGT"
+    uuid: str = announce(client, content)["id"]["uuid"]
+    path = f"/files/{uuid}/upload-session"
+    assert client.post(path, {"size": len(content)}).status_int == 200
+    if is_sent:
+        wanted = [{"number": 1, "md5": hashlib.md5(content).hexdigest()}]
+        [part] = client.post(f"{path}/part-urls", {"parts": wanted}).json["parts"]
+        sent = send(client, {"urlToUpload": part["url"], "requestHeaders": part["requestHeaders"]}, content)
+        assert sent.status_int == 204, sent.body
+    return uuid
 
 
 @pytest.mark.parametrize("name", IDENTITIES)

@@ -56,6 +56,9 @@ class App:
         status, content = "200 OK", b"pong"
         if environ["PATH_INFO"].endswith("/refuse"):
             status, content = "404 Not Found", b"wrong token"
+        elif environ["PATH_INFO"].endswith("/nothing"):
+            start_response("204 No Content", [])
+            return iter([])
         elif environ["PATH_INFO"].endswith("/read"):
             status, content = self.read_all(environ["wsgi.input"])
         start_response(status, [("Content-Length", str(len(content)))])
@@ -106,6 +109,26 @@ def test_a_refused_client_is_not_told_to_continue(run_app: Run, app: App) -> Non
     _, client = run_app(app, upload_max_bytes=LARGE)
     client.sendall(make_head(REFUSE, LARGE, "Expect: 100-continue\r\n"))
     assert client.recv(12) == b"HTTP/1.1 404"
+
+
+@pytest.mark.parametrize(
+    ("line", "connection"),
+    [
+        ("GET /nothing HTTP/1.1\r\n", ""),
+        ("GET /nothing HTTP/1.1\r\nConnection: close\r\n", "close"),
+        ("GET /nothing HTTP/1.0\r\nConnection: keep-alive\r\n", "close"),
+        (f"PUT {UPLOAD_PREFIX}nothing HTTP/1.1\r\nContent-Length: 5\r\n", "close"),
+    ],
+)
+def test_an_answer_without_content_ends_no_connection(run_app: Run, app: App, line: str, connection: str) -> None:
+    _, client = run_app(app)
+    client.sendall(f"{line}\r\n".encode())
+    assert read_response(client) == (204, connection, b"")
+    if connection:
+        assert is_closed(client)
+    else:
+        client.sendall(b"GET /ping HTTP/1.1\r\n\r\n")
+        assert read_response(client) == (200, "", b"pong")
 
 
 def test_a_client_is_told_to_continue_once_the_application_reads(run_app: Run, app: App) -> None:
