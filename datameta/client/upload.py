@@ -97,6 +97,7 @@ class Uploader:
         while True:
             try:
                 self._put(source, announced, bar)
+                source.check_unchanged()
                 return CONFIRMED, self._confirm(file_id, checksum, source.size)
             except RefusedError:
                 # The address may have expired, or the bytes may have been spoilt on their way.

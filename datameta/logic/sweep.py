@@ -49,6 +49,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, sessionmaker
 
 from datameta.clock import utc_now
+from datameta.crash import crash_point
 from datameta.errors import DataMetaError
 from datameta.logic import audit, verification
 from datameta.logic.confirmation import finish_confirmation
@@ -76,6 +77,7 @@ def sweep(sessions: sessionmaker[Session], storage: Storage) -> Counter[str]:
     """Sweep once; return how many things were done, by kind. The caller holds the sweeper's lock."""
     done: Counter[str] = Counter()
     _mark_abandoned(sessions, done)
+    crash_point("sweep.after_mark")
     for file in _list_due(sessions, FileState.CONFIRMING):
         _finish(sessions, storage, file, done)
     for file in _list_due(sessions, FileState.DELETING):

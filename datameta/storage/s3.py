@@ -115,31 +115,20 @@ class S3Storage:
         _check_reference(key, upload)
         md5 = checksum if checksum_algorithm(checksum) == "md5" else None
         if _is_staged(upload, checksum):
-            return self._presign_bytes(self._public, "put_object", {"Key": _staged_key(key)}, md5, size, seconds)
+            return self._presign_bytes("put_object", {"Key": _staged_key(key)}, md5, size, seconds)
         part = {"Key": key, "UploadId": upload, "PartNumber": 1}
-        return self._presign_bytes(self._public, "upload_part", part, md5, size, seconds)
+        return self._presign_bytes("upload_part", part, md5, size, seconds)
 
     def presign_part(
         self, key: str, upload: str, number: int, *, md5: str, size: int, seconds: int
     ) -> PresignedRequest:
-        return self._presign_part(self._public, key, upload, number, md5, size, seconds)
-
-    def _presign_part(
-        self, client: "S3Client", key: str, upload: str, number: int, md5: str, size: int, seconds: int
-    ) -> PresignedRequest:
         _check_parts_reference(key, upload)
         check_part(number, md5)
         part = {"Key": key, "UploadId": upload, "PartNumber": number}
-        return self._presign_bytes(client, "upload_part", part, md5, size, seconds)
+        return self._presign_bytes("upload_part", part, md5, size, seconds)
 
     def _presign_bytes(
-        self,
-        client: "S3Client",
-        method: str,
-        target: Mapping[str, Any],
-        md5: str | None,
-        size: int | None,
-        seconds: int,
+        self, method: str, target: Mapping[str, Any], md5: str | None, size: int | None, seconds: int
     ) -> PresignedRequest:
         """Sign a request that carries bytes, with their MD5 and length where they are known."""
         signed, headers = dict(target), {}
@@ -148,11 +137,11 @@ class S3Storage:
         if size is not None:
             # Every HTTP client sends the length by itself; browsers let nobody set it.
             signed["ContentLength"] = size
-        return self._presign(client, method, signed, headers, seconds)
+        return self._presign(method, signed, headers, seconds)
 
     @store_errors()
     def _presign(
-        self, client: "S3Client", method: str, target: Mapping[str, Any], headers: dict[str, str], seconds: int
+        self, method: str, target: Mapping[str, Any], headers: dict[str, str], seconds: int
     ) -> PresignedRequest:
         # The signature counts from the whole second.
         expires_at = utc_now().replace(microsecond=0) + timedelta(seconds=seconds)
@@ -161,7 +150,7 @@ class S3Storage:
             self._credentials.get_frozen_credentials()
             # botocore says it nowhere else.
             expires_at = min(expires_at, self._credentials._expiry_time.astimezone(UTC))  # type: ignore[attr-defined]
-        url = client.generate_presigned_url(method, {"Bucket": self._bucket, **target}, ExpiresIn=seconds)
+        url = self._public.generate_presigned_url(method, {"Bucket": self._bucket, **target}, ExpiresIn=seconds)
         return PresignedRequest(url, headers, expires_at)
 
     @store_errors()
@@ -354,13 +343,10 @@ class S3Storage:
                     yield from body.iter_chunks(CHUNK_BYTES)
 
     def presign_download(self, key: str, *, disposition: str, seconds: int) -> PresignedRequest:
-        return self._presign_download(self._public, key, disposition, seconds)
-
-    def _presign_download(self, client: "S3Client", key: str, disposition: str, seconds: int) -> PresignedRequest:
         object_name(key)
         # The type keeps a browser from showing what a user uploaded as a page of the store.
         target = {"Key": key, "ResponseContentDisposition": disposition, "ResponseContentType": CONTENT_TYPE}
-        return self._presign(client, "get_object", target, {}, seconds)
+        return self._presign("get_object", target, {}, seconds)
 
     def list_uploads(self) -> Iterator[OpenUpload]:
         with store_errors():

@@ -203,7 +203,7 @@ def test_bytes_sent_after_the_confirmation_change_nothing(lab: Client) -> None:
     assert_refused(send(lab, announced, b"late"), 409, ("already_confirmed", None))
     assert fetch(lab, announced).body == b"ACGT"
     storage = lab.portal.storage
-    assert [b"".join(storage.read(key)) for key, _ in storage.list_objects()] == [b"ACGT"]
+    assert [b"".join(storage.read(entry.key)) for entry in storage.list_objects()] == [b"ACGT"]
     assert list(storage.list_uploads()) == []
 
 

@@ -39,6 +39,13 @@ class History:
         self._file = path.open("a", encoding="utf-8", buffering=1) if path else None
         self._lock = threading.Lock()
 
+    def __enter__(self) -> "History":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._file.close()
+
     def add(self, event: Event) -> None:
         """Take one event down."""
         with self._lock:

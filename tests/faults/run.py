@@ -54,9 +54,8 @@ class Report:
 def run(site: Site, *, seed: int, kills: int, stops: int, freezes: int, pace: float) -> Report:
     """Let clients work while the site is beaten; then heal it, sweep it twice, and check everything."""
     drawn = random.Random(seed)
-    history = History(site.folder / "history.jsonl")
     chaos = Chaos(site, drawn, kills, stops, freezes, pace)
-    with working_clients(site, history, drawn):
+    with History(site.folder / "history.jsonl") as history, working_clients(site, history, drawn):
         chaos.run()
         site.wait_until_ready()
     return judge(site, history, chaos.done, seed)

@@ -32,8 +32,7 @@ def test_the_checker_finds(
     bug: str, kills: int, operation: str, kind: str, start_site: StartSite, tmp_path: Path
 ) -> None:
     site, drawn = start_site(bug=bug), random.Random(SEED)
-    history = History(tmp_path / "history.jsonl")
-    with working_clients(site, history, drawn):
+    with History(tmp_path / "history.jsonl") as history, working_clients(site, history, drawn):
         Chaos(site, drawn, kills, stops=0, freezes=0, pace=0.6).run()
         site.wait_until_ready()
         wait_for(history, operation, 20)
