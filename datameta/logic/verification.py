@@ -39,6 +39,7 @@ BEAT_SECONDS = 20
 READ_ATTEMPTS = 5
 FIRST_WAIT = 0.5
 CYCLE = timedelta(days=30)
+RESTORED_AFTER = timedelta(days=1)
 
 Beat = Callable[[int], None]
 """Called with the number of bytes read so far."""
@@ -102,7 +103,8 @@ def verify_file(
 def check_content(sessions: sessionmaker[Session], storage: Storage, file: File) -> bool:
     """Read the content of a confirmed file again; say whether it is what was confirmed.
 
-    The first time it becomes the baseline. Raises ``StorageUnavailableError``.
+    The first time it becomes the baseline; content that was restored ends the alarm. Raises
+    ``StorageUnavailableError``.
     """
     assert file.storage_key is not None
     try:
@@ -114,27 +116,38 @@ def check_content(sessions: sessionmaker[Session], storage: Storage, file: File)
         current = db.scalars(query.with_for_update()).one_or_none()
         if current is None:
             return True
+        current.checked_at = func.now()
         known = {current.checksum, current.md5 or "", current.sha256 or ""} - {""}
         if found is None or found.size != current.size or not known <= {found.md5, found.sha256}:
             report_damage(db, current, "content_missing" if found is None else "content_changed")
             return False
-        current.md5, current.sha256, current.checked_at = found.md5, found.sha256, func.now()
+        current.md5, current.sha256 = found.md5, found.sha256
+        if current.problem is not None:
+            former, current.problem = current.problem, None
+            db.flush()
+            before, after = {"problem": former}, {"problem": None}
+            audit.record_event(db, "file.found_again", actor=None, entity=current, before=before, after=after)
         return True
 
 
 def check_due_contents(sessions: sessionmaker[Session], storage: Storage, *, seconds: float) -> int:
-    """Read again what has not been read for thirty days, longest first, for about so long; return how many."""
+    """Read again what has not been read for thirty days, longest first, for about so long; return how many.
+
+    What was found changed is read again each day: somebody may have restored it.
+    """
     deadline = time.monotonic() + seconds
-    is_due = or_(File.checked_at.is_(None), File.checked_at < func.now() - CYCLE)
-    query = select(File).where(File.state == FileState.CONFIRMED, File.problem.is_(None), is_due)
+    is_old = or_(File.checked_at.is_(None), File.checked_at < func.now() - CYCLE)
+    is_restored = File.checked_at < func.now() - RESTORED_AFTER
     checked = 0
-    while time.monotonic() < deadline:
-        with sessions() as db:
-            file = db.scalars(query.order_by(File.checked_at.nulls_first()).limit(1)).one_or_none()
-        if file is None:
-            break
-        check_content(sessions, storage, file)
-        checked += 1
+    for is_due in (and_(File.problem == "content_changed", is_restored), and_(File.problem.is_(None), is_old)):
+        query = select(File).where(File.state == FileState.CONFIRMED, is_due).order_by(File.checked_at.nulls_first())
+        while time.monotonic() < deadline:
+            with sessions() as db:
+                file = db.scalars(query.limit(1)).one_or_none()
+            if file is None:
+                break
+            check_content(sessions, storage, file)
+            checked += 1
     return checked
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import requests
 
-from datameta.client import network, upload
+from datameta.client import api, network, upload
 from tests.client.conftest import PART_BYTES, Lab
-from tests.faults.proxy import CutError, Once, Way, answer, cut
+from tests.faults.proxy import CutError, Once, Way, answer, cut, pass_all
 
 LARGE = 2 * PART_BYTES + 1234
 PUT = b"PUT /api/v1/upload/"
@@ -139,7 +139,7 @@ def test_what_was_sent_by_a_run_that_gave_up_is_not_sent_again(lab: Lab) -> None
     assert said["state"] == "unfinished"
     before = lab.proxy.bytes_up
     assert before > PART_BYTES
-    lab.proxy.rule = Once(b"nothing", Way.UP, cut)
+    lab.proxy.rule = pass_all
     [said] = lab.upload(path)
     check_there(lab, path, said)
     assert lab.proxy.bytes_up - before < LARGE - PART_BYTES + 20_000
@@ -201,7 +201,7 @@ def test_a_file_that_changes_meanwhile_is_refused(lab: Lab, size: int) -> None:
         "refused",
         "The file changes while it is sent. Upload it again once it is complete.",
     )
-    lab.proxy.rule = Once(b"nothing", Way.UP, cut)
+    lab.proxy.rule = pass_all
     [said] = lab.upload(path)
     assert said["checksum"] == md5(path.read_bytes())
 
@@ -220,7 +220,7 @@ def test_a_change_that_hides_itself_is_found_by_the_portal(lab: Lab) -> None:
     lab.proxy.rule = Once(PUT, Way.UP, change)
     done = lab.run("upload", path)
     assert done.exit_code in (0, 1), done.output
-    lab.proxy.rule = Once(b"nothing", Way.UP, cut)
+    lab.proxy.rule = pass_all
     [said] = lab.upload(path)
     assert said["checksum"] == md5(path.read_bytes())
     assert lab.api.fetch(said) == path.read_bytes()
@@ -257,6 +257,66 @@ def test_a_verification_that_stands_still_is_not_waited_for_for_ever(lab: Lab, m
     monkeypatch.setattr(upload.Portal, "list_staged", lambda self: [file | {"contentUploaded": False}])
     [said] = lab.upload(path, code=3, patience=0)
     assert said["error"] == "The portal has all bytes, but does not go on with verifying them."
+
+
+def test_a_verification_under_way_is_waited_for(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = lab.write("waiting", LARGE)
+    file_id = send_parts(lab, path, path.read_bytes(), [1, 2, 3])
+    lab.api.call("POST", f"/files/{file_id}/upload-session/complete", {"checksum": md5(path.read_bytes())})
+    [file] = lab.find_staged(path.name)
+    # It was confirmed only after the list had been read.
+    monkeypatch.setattr(upload.Portal, "list_staged", lambda self: [file | {"contentUploaded": False}])
+    before = lab.proxy.bytes_up
+    [said] = lab.upload(path)
+    check_there(lab, path, said)
+    assert lab.proxy.bytes_up - before < PART_BYTES
+
+
+def find_stored(lab: Lab, content: bytes) -> Path:
+    """Return where the portal keeps a part of this content."""
+    [stored] = lab.served.home.rglob(f"00001.{md5(content)}")
+    return stored
+
+
+def test_a_part_that_the_store_loses_is_sent_again(lab: Lab) -> None:
+    path = lab.write("losing", LARGE)
+    rule = lab.proxy.rule = Once(
+        b"/complete ", Way.UP, lambda: find_stored(lab, path.read_bytes()[:PART_BYTES]).unlink()
+    )
+    [said] = lab.upload(path)
+    assert rule.met == 1
+    check_there(lab, path, said)
+    assert lab.proxy.bytes_up > LARGE + PART_BYTES
+
+
+def test_a_part_that_the_store_always_loses_is_a_refusal(lab: Lab) -> None:
+    path = lab.write("always losing", LARGE)
+    lab.proxy.rule = Once(
+        b"/complete ", Way.UP, lambda: find_stored(lab, path.read_bytes()[:PART_BYTES]).unlink(), 1000
+    )
+    [said] = lab.upload(path, code=1)
+    assert said["state"] == "refused"
+
+
+def test_content_that_the_store_changes_is_never_confirmed(lab: Lab) -> None:
+    path = lab.write("rotting", LARGE)
+    rotten = Once(
+        b"/complete ", Way.UP, lambda: find_stored(lab, path.read_bytes()[:PART_BYTES]).write_bytes(bytes(PART_BYTES))
+    )
+    lab.proxy.rule = rotten
+    [said] = lab.upload(path, code=1)
+    assert rotten.met == 1
+    assert "The portal has read other bytes" in said["error"]
+    lab.proxy.rule = pass_all
+    [said] = lab.upload(path)
+    check_there(lab, path, said)
+
+
+def test_lists_of_several_pages_are_read_to_their_end(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [lab.write(f"page-{number}", 5) for number in range(3)]
+    lab.upload(*paths)
+    monkeypatch.setattr(api, "PAGE", 1)
+    assert {said["state"] for said in lab.upload(*paths)} == {"already_there"}
 
 
 def test_the_portal_must_say_what_was_taken_here(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

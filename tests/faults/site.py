@@ -68,9 +68,13 @@ class Postgres:
             connection.execute(f"CREATE DATABASE {name} TEMPLATE {embedded.NAME}")  # type: ignore[arg-type]
         return Postgres(self.home, make_url(self.url).set(database=name).render_as_string(hide_password=False))
 
+    def connect(self) -> "psycopg.Connection[Any]":
+        """Connect to the database past the portal."""
+        return psycopg.connect(_to_libpq(self.url))
+
     def execute(self, statements: str) -> list[Any]:
         """Read or change the database past the portal."""
-        with psycopg.connect(_to_libpq(self.url)) as connection:
+        with self.connect() as connection:
             cursor = connection.execute(statements)  # type: ignore[arg-type]
             return cursor.fetchall() if cursor.description else []
 

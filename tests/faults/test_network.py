@@ -4,14 +4,16 @@ One portal, whose way to the database and whose clients' and own way to the stor
 """
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import make_url
 
-from tests.faults.clients import CUT, Answer, SentFile
+from tests.faults.clients import CUT, SAMPLE, Answer, SentFile
 from tests.faults.lab import CONTENT, Keeper, Lab, open_keeper
 from tests.faults.proxy import CutError, Once, Proxy, Way, answer, cut_after, pass_all, run_proxy
 from tests.faults.run import define_fields
@@ -256,3 +258,56 @@ def test_a_lost_answer_to_a_submission(net: Net, lab: Lab) -> None:
     refusal = lab.call("POST", "/submissions", submission)
     assert refusal.status == 400
     assert {problem["error_code"] for problem in refusal.json()} >= {"already_submitted"}
+
+
+# F36
+
+
+def test_a_deadlock_changes_nothing(net: Net, lab: Lab) -> None:
+    submission = lab.prepare_submission()
+    [metadataset], [file] = submission["metadatasetIds"], submission["fileIds"]
+    with net.site.postgres.connect() as other:
+        # The other one does not look for a deadlock itself, so it is always the portal that gives way.
+        other.execute("SET deadlock_timeout = '1h'")
+        other.execute("SELECT FROM files WHERE uuid = %s FOR UPDATE", [file])
+        with answer_later(lambda: lab.call("POST", "/submissions", submission)) as answers:
+            wait_until_it_waits(net)
+            other.execute("SELECT FROM metadatasets WHERE uuid = %s FOR UPDATE", [metadataset])
+        assert_unavailable(answers[0])
+    assert lab.get(f"/metadatasets/{metadataset}")["submissionId"] is None
+    assert lab.call("POST", "/submissions", submission).status == 200
+
+
+# F37
+
+
+def test_a_submission_waits_for_a_change_of_a_field(net: Net, lab: Lab) -> None:
+    submission = lab.prepare_submission()
+    with net.site.postgres.connect() as other:
+        other.execute("UPDATE metadata SET reg_exp = 'nothing like it' WHERE name = %s", [SAMPLE])
+        with answer_later(lambda: lab.call("POST", "/submissions", submission)) as answers:
+            wait_until_it_waits(net)
+            other.commit()
+        net.site.postgres.execute(f"UPDATE metadata SET reg_exp = NULL WHERE name = '{SAMPLE}'")
+    assert answers[0].status == 400
+    assert {problem["field"] for problem in answers[0].json()} == {SAMPLE}
+    assert lab.call("POST", "/submissions", submission).status == 200
+
+
+@contextmanager
+def answer_later(action: Callable[[], Answer]) -> Iterator[list[Answer]]:
+    """Do something while the block runs; its answer is in the list after it."""
+    answers: list[Answer] = []
+    thread = threading.Thread(target=lambda: answers.append(action()))
+    thread.start()
+    yield answers
+    thread.join()
+
+
+def wait_until_it_waits(net: Net) -> None:
+    """Wait until a request waits for a lock."""
+    query = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    deadline = time.monotonic() + 30
+    while not net.site.postgres.execute(query):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -86,6 +86,21 @@ def test_changed_content_is_an_alarm_and_stays_as_it_is(
     assert b"".join(portal.storage.read(damaged.storage_key or "")) == content
 
 
+def test_restored_content_ends_the_alarm(lab: Client) -> None:
+    portal, file = lab.portal, lab.upload("a.fq", b"ACGT")
+    replace_content(portal, file, b"ACGA")
+    change(portal, checked_at=None)
+    check(portal)
+    replace_content(portal, file, b"ACGT")
+    assert check(portal) == 0
+    change(portal, checked_at=func.now() - timedelta(days=2))
+    assert check(portal) == 1
+    assert find(portal, file).problem is None
+    [event] = list_events(portal, "file.found_again")
+    assert (event.before, event.after) == ({"problem": "content_changed"}, {"problem": None})
+    assert check(portal) == 0
+
+
 def test_missing_content_is_an_alarm(lab: Client) -> None:
     portal, file = lab.portal, lab.upload("a.fq", b"ACGT")
     portal.storage.delete(find(portal, file).storage_key or "")

@@ -45,6 +45,8 @@ NOTE_RULES = ("", "[a-z]+")
 OWNER = None
 
 files, metadatasets = Bundle("files"), Bundle("metadatasets")
+in_parts = Bundle("in parts")
+"""Those of the files that are sent in parts at first."""
 asker = st.sampled_from((OWNER, OWNER, OWNER, OWNER, 0, 1, 2))
 records = st.fixed_dictionaries(
     {
@@ -174,6 +176,13 @@ class Staging(RuleBasedStateMachine):
     def begin_with_a_file(self, user: int, name: str) -> str:
         return self.announce(user, name, CONTENTS[0], "md5", True)
 
+    @initialize(targets=(files, in_parts), user=st.integers(0, 2), content=st.sampled_from(CONTENTS))
+    def begin_in_parts(self, user: int, content: bytes) -> str:
+        uuid = self.announce(user, NAMES[0], CONTENTS[0], "md5", True)
+        self.open_session(uuid, OWNER, content)
+        self.announce_part(uuid, OWNER, 1, content, True)
+        return uuid
+
     @initialize(target=metadatasets, user=st.integers(0, 2), record=records)
     def begin_with_a_set(self, user: int, record: dict[str, str | None]) -> str:
         return self.stage(user, record)
@@ -263,7 +272,7 @@ class Staging(RuleBasedStateMachine):
         answer = self.pick(uuids, who).post("/rpc/delete-files", {"fileIds": uuids})
         self.expect_deletion(uuids, who, answer, self.model.files)
 
-    @rule(uuid=files, is_swept=st.booleans())
+    @rule(uuid=files | in_parts, is_swept=st.booleans())
     def expire(self, uuid: str, is_swept: bool) -> None:
         with self.portal.database.engine.begin() as connection:
             query = "UPDATE files SET upload_expires_at = now() - interval '2 hours' WHERE uuid = :uuid"
@@ -276,7 +285,7 @@ class Staging(RuleBasedStateMachine):
             for old in [uuid for uuid, it in self.model.files.items() if it.state == "announced" and not it.is_open]:
                 del self.model.files[old]
 
-    @rule(uuid=files, who=asker)
+    @rule(uuid=files | in_parts, who=asker)
     def renew_url(self, uuid: str, who: int | None) -> None:
         answer = self.ask(uuid, who, "post", "/files", then="/upload-url")
         file = self.expect_open(uuid, who, answer)
@@ -303,7 +312,7 @@ class Staging(RuleBasedStateMachine):
             if file.size is None:
                 file.size, file.content, file.has_url, file.is_open = size, None, False, True
 
-    @rule(uuid=files, who=asker, number=st.sampled_from((1, 1, 2, 3)), content=st.sampled_from(CONTENTS),
+    @rule(uuid=in_parts, who=asker, number=st.sampled_from((1, 1, 2, 3)), content=st.sampled_from(CONTENTS),
           is_sent=st.booleans())  # fmt: skip
     def announce_part(self, uuid: str, who: int | None, number: int, content: bytes, is_sent: bool) -> None:
         file = self.model.files.get(uuid)
@@ -327,7 +336,7 @@ class Staging(RuleBasedStateMachine):
             if is_sent:
                 self.send_part(uuid, number, part)
 
-    @rule(uuid=files, number=st.sampled_from((1, 1, 2)), content=st.sampled_from((*CONTENTS, b"ACG", b"T")))
+    @rule(uuid=in_parts, number=st.sampled_from((1, 1, 2)), content=st.sampled_from((*CONTENTS, b"ACG", b"T")))
     def send_part(self, uuid: str, number: int, content: bytes) -> None:
         file = self.model.files.get(uuid)
         if file is None or number not in file.urls:
@@ -347,9 +356,8 @@ class Staging(RuleBasedStateMachine):
         else:
             assert answer.status_int == (413 if len(content) > len(wanted) else 400), answer.body
 
-    @rule(
-        uuid=files, who=asker, content=st.sampled_from((None, None, *CONTENTS)), algorithm=st.sampled_from(ALGORITHMS)
-    )
+    @rule(uuid=in_parts, who=asker, content=st.sampled_from((None, None, *CONTENTS)),
+          algorithm=st.sampled_from(ALGORITHMS))  # fmt: skip
     def complete_session(self, uuid: str, who: int | None, content: bytes | None, algorithm: str) -> None:
         checksum = None if content is None else hashlib.new(algorithm, content).hexdigest()
         body = {} if checksum is None else {"checksum": checksum}
@@ -367,7 +375,7 @@ class Staging(RuleBasedStateMachine):
             if not file.is_confirmed and was_failed == file.is_failed:
                 file.checksum = former
 
-    @rule(uuid=files, who=asker)
+    @rule(uuid=in_parts, who=asker)
     def abort_session(self, uuid: str, who: int | None) -> None:
         answer = self.ask(uuid, who, "delete", "/files", then="/upload-session")
         file = self.expect_open(uuid, who, answer)
@@ -377,8 +385,8 @@ class Staging(RuleBasedStateMachine):
             assert answer.status_int == 204, answer.body
             file.size, file.wanted, file.sent, file.is_failed, file.is_open = None, {}, {}, False, True
 
-    @rule(target=files, user=st.integers(0, 2), name=st.sampled_from(NAMES), content=st.sampled_from(CONTENTS),
-          algorithm=st.sampled_from(ALGORITHMS), is_late=st.booleans())  # fmt: skip
+    @rule(targets=(files, in_parts), user=st.integers(0, 2), name=st.sampled_from(NAMES),
+          content=st.sampled_from(CONTENTS), algorithm=st.sampled_from(ALGORITHMS), is_late=st.booleans())  # fmt: skip
     def send_in_parts(self, user: int, name: str, content: bytes, algorithm: str, is_late: bool) -> str:
         """Announce, open, send and complete; ``is_late``: the checksum is only known at the end."""
         uuid = self.announce(user, name, b"provisional" if is_late else content, algorithm, False)
