@@ -196,7 +196,7 @@ class Probe:
         ]
         if not ends:
             return Finding(name, None, f"by no lifecycle rule; one after {days + 1} days would tidy up")
-        if min(ends) <= days:
+        if min(ends) < days:
             return Finding(name, None, f"after {min(ends)} days, sooner than upload sessions, which live {days}")
         return Finding(name, True, f"after {min(ends)} days")
 

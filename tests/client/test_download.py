@@ -15,7 +15,7 @@ from datameta.client.download import make_name, name_files
 from datameta.client.network import ClientError
 from tests.client.conftest import Lab
 from tests.e2e.conftest import RECORD
-from tests.faults.proxy import CutError, Once, Way, answer, pass_all
+from tests.faults.proxy import HalfCloseError, Once, Way, answer, pass_all
 
 GET = b"GET /api/v1/download/"
 EXPIRED = b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n"
@@ -81,13 +81,13 @@ def test_what_is_there_and_wrong_is_neither_kept_nor_overwritten(lab: Lab) -> No
 
 
 def break_once(*, after: int, times: int = 1) -> Any:
-    """Cut connections that have carried so many bytes down, as often as told."""
+    """End connections that have carried so many bytes down, as often as told."""
 
     def rule(way: Way, piece: bytes, before: int) -> None:
         nonlocal times
         if way is Way.DOWN and before > after and times > 0:
             times -= 1
-            raise CutError
+            raise HalfCloseError
 
     return rule
 

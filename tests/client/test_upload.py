@@ -168,6 +168,24 @@ def test_a_part_that_arrived_and_differs_is_sent_again(lab: Lab) -> None:
     assert said["id"]["site"] == file_id
 
 
+def test_parts_that_have_all_arrived_are_only_compared(lab: Lab) -> None:
+    path = lab.write("arrived", LARGE)
+    file_id = send_parts(lab, path, path.read_bytes(), [1, 2, 3])
+    before = lab.proxy.bytes_up
+    [said] = lab.upload(path)
+    check_there(lab, path, said)
+    assert said["id"]["site"] == file_id
+    assert lab.proxy.bytes_up - before < 20_000
+
+
+def test_a_file_that_was_only_announced_is_gone_on_with(lab: Lab) -> None:
+    path = lab.write("only announced", LARGE)
+    announced = lab.api.announce(path.name, path.read_bytes()[:PART_BYTES])
+    [said] = lab.upload(path)
+    check_there(lab, path, said)
+    assert said["id"] == announced["id"]
+
+
 def test_an_upload_of_another_size_is_not_gone_on_with(lab: Lab) -> None:
     path = lab.write("grown", LARGE)
     file_id = send_parts(lab, path, bytes(LARGE - 1), [1])

@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ API = "/api/v1"
 ANSWER_SECONDS = 60
 TRIES = 60
 PAUSE_SECONDS = 0.25
+MEET_SECONDS = 1.0
 SAMPLE, READS = "Sample", "Reads"
 
 WRONG_FIRST = 0.15
@@ -242,7 +244,8 @@ class Client:
     def submit(self, files: list[SentFile]) -> None:
         """Describe files by sets with values that others want too, and submit them, once or twice at a time."""
         sets = []
-        for file, value in zip(files, self.values.take(len(files)), strict=True):
+        values, meeting = self.values.take(len(files))
+        for file, value in zip(files, values, strict=True):
             record = {SAMPLE: value, READS: file.name}
             answer = self.persist(lambda record=record: self.call("stage", "POST", "/metadatasets", {"record": record}))
             if not answer.is_good:
@@ -256,6 +259,9 @@ class Client:
         def submit() -> Answer:
             return self.call("submit", "POST", "/submissions", body, facts, headers)
 
+        # Who does not come, or comes too late, is not waited for.
+        with suppress(threading.BrokenBarrierError):
+            meeting.wait(MEET_SECONDS)
         if self.chance(DELETE_IN_SUBMISSION):
             delete_set = {"metadatasetIds": [sets[0]]}
             racing = self.random.choice(
@@ -369,16 +375,20 @@ class Client:
 
 
 class Values:
-    """Site-unique values that several clients are given at about the same time."""
+    """Site-unique values that several clients are given, and a place where they wait for each other."""
 
     def __init__(self, takers: int = 3) -> None:
         self._numbers = itertools.count()
         self._takers = takers
+        self._meetings: dict[int, threading.Barrier] = {}
+        self._lock = threading.Lock()
 
-    def take(self, count: int) -> list[str]:
-        """Return so many different values that others get too."""
-        group = next(self._numbers) // self._takers
-        return [f"S{group}-{place}" for place in range(count)]
+    def take(self, count: int) -> tuple[list[str], threading.Barrier]:
+        """Return so many different values that others get too, and where to meet them."""
+        with self._lock:
+            group = next(self._numbers) // self._takers
+            meeting = self._meetings.setdefault(group, threading.Barrier(self._takers))
+        return [f"S{group}-{place}" for place in range(count)], meeting
 
 
 def _asks_to_wait(answer: Answer) -> bool:

@@ -41,7 +41,7 @@ class Lab:
     names: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
-        token = self.site.add_user(f"lab{random.getrandbits(40)}")
+        token = self.site.add_user()
         history, stop = History(), threading.Event()
         self.client = Client(0, self.site.address, token, history, random.Random(0), Values(), stop)
 

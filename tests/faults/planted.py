@@ -86,7 +86,7 @@ def plant_check_then_insert() -> None:
     def insert_claims(db: Any, wanted: Sequence[claims.Claim]) -> list[claims.Claim]:
         taken = claims.find_taken(db, wanted)
         if not taken:
-            time.sleep(WINDOW_SECONDS / 10)
+            time.sleep(WINDOW_SECONDS)
             real(db, wanted)
         return taken
 

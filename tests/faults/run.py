@@ -1,5 +1,6 @@
 """One run: a site, its clients, what befalls it, and the verdict."""
 
+import itertools
 import random
 import threading
 from collections import Counter, defaultdict
@@ -55,6 +56,7 @@ def run(site: Site, *, seed: int, kills: int, stops: int, freezes: int, pace: fl
     """Let clients work while the site is beaten; then heal it, sweep it twice, and check everything."""
     drawn = random.Random(seed)
     chaos = Chaos(site, drawn, kills, stops, freezes, pace)
+    define_fields(site)
     with History(site.folder / "history.jsonl") as history, working_clients(site, history, drawn):
         chaos.run()
         site.wait_until_ready()
@@ -64,12 +66,9 @@ def run(site: Site, *, seed: int, kills: int, stops: int, freezes: int, pace: fl
 @contextmanager
 def working_clients(site: Site, history: History, drawn: random.Random) -> Iterator[None]:
     """Let clients work until the block ends; the site must then be well, since they end what they are at."""
-    define_fields(site)
-    stop, values = threading.Event(), Values()
+    stop, values, numbers = threading.Event(), Values(), itertools.count(len(history.events))
     clients = [
-        Client(
-            index, site.address, site.add_user(f"client{index}"), history, random.Random(drawn.random()), values, stop
-        )
+        Client(index, site.address, site.add_user(), history, random.Random(drawn.random()), values, stop, numbers)
         for index in range(CLIENTS)
     ]
     threads = [threading.Thread(target=client.run, daemon=True) for client in clients]
@@ -133,7 +132,7 @@ def age_rows(site: Site) -> None:
 
 def define_fields(site: Site) -> None:
     """Define the two fields of every set, as a site admin does."""
-    token = site.add_user("admin", site_admin=True)
+    token = site.add_user(site_admin=True)
     admin = Client(-1, site.address, token, History(), random.Random(), Values(), threading.Event())
     for order, (name, rules) in enumerate(
         {SAMPLE: {"isSiteUnique": True, "isMandatory": True}, READS: {"isFile": True}}.items()

@@ -233,8 +233,9 @@ class Site:
         assert self.rgw is not None
         return make_s3_client(self.rgw)
 
-    def add_user(self, name: str, **roles: bool) -> str:
+    def add_user(self, **roles: bool) -> str:
         """Add a user and return an API key of theirs."""
+        name = secrets.token_hex(8)
         database = Database(self.postgres.url)
         settings = Settings(home=self.folder, bcrypt_cost=4)
         try:

@@ -25,6 +25,8 @@ pytestmark = pytest.mark.faults
 LARGE = CONTENT * 1000
 COMPLETE = b"POST /"
 """How the portal's completion of an upload begins; it posts nothing else to the store but what begins one."""
+COMMIT = b"COMMIT\0"
+"""The end of a transaction; its beginning may say READ COMMITTED."""
 STORE_FAILED = (
     b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n"
     b"Connection: close\r\n\r\n%s"
@@ -179,7 +181,7 @@ def test_a_commit_whose_outcome_is_not_known(net: Net, lab: Lab, is_committed: b
         # What comes back says that it is done.
         net.to_database.rule = cut_after(0, Way.DOWN)
 
-    at_commit = Once(b"COMMIT", Way.UP, end)
+    at_commit = Once(COMMIT, Way.UP, end)
 
     def arm() -> None:
         net.to_database.rule = at_commit
@@ -306,7 +308,7 @@ def answer_later(action: Callable[[], Answer]) -> Iterator[list[Answer]]:
 
 def wait_until_it_waits(net: Net) -> None:
     """Wait until a request waits for a lock."""
-    query = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    query = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     deadline = time.monotonic() + 30
     while not net.site.postgres.execute(query):
         assert time.monotonic() < deadline

@@ -34,10 +34,7 @@ def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     set_credentials(monkeypatch, "testing", "testing")
 
 
-STORES = ["local", "moto-gateway", "moto-presigned", "moto-opaque", "rgw-gateway", "rgw-presigned", "rgw-opaque"]
-
-
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=["local", "moto-gateway", "moto-presigned", "moto-opaque", "rgw-gateway", "rgw-presigned"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backend:
     """Return each store in each mode."""
     return make_backend(request.param, tmp_path, request, monkeypatch)

@@ -413,6 +413,20 @@ def test_content_that_is_deleted_while_it_is_read(storage: LocalStorage) -> None
         next(chunks)
 
 
+def test_content_that_is_deleted_while_it_is_measured(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, upload = fill(storage, RIGHT)
+    storage.complete(key, upload, digest("md5", RIGHT))
+    stat = os.stat
+
+    def delete_first(path: Any, **options: Any) -> os.stat_result:
+        monkeypatch.setattr(os, "stat", stat)
+        storage.delete(key)
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", delete_first)
+    assert storage.size(key) is None
+
+
 def test_full_disk_leaves_the_former_part(storage: LocalStorage, folder: Path) -> None:
     key = new_key()
     upload = storage.begin_parts(key)

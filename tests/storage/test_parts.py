@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -18,17 +19,24 @@ from datameta.storage import (
     StorageUnavailableError,
     UploadGoneError,
 )
-from tests.storage.backends import Backend, RefusedError, Session, digest, new_key, send_request
+from tests.storage.backends import Backend, RefusedError, Session, digest, make_backend, new_key, send_request
 
 RIGHT, OTHER = b"right content", b"other content"
 MD5 = digest("md5", RIGHT)
 
+STORES = ["local", "moto-gateway", "moto-presigned", "moto-opaque", "rgw-gateway", "rgw-presigned", "rgw-opaque"]
 PART_USES: list[Callable[[Storage, int, str], object]] = [
     lambda storage, number, md5: storage.write_part(new_key(), "parts-" + "0" * 32, number, [], md5=md5, size=0),
     lambda storage, number, md5: storage.presign_part(
         new_key(), "parts-" + "0" * 32, number, md5=md5, size=0, seconds=60
     ),
 ]
+
+
+@pytest.fixture(params=STORES)
+def backend(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    """Return each store in each mode, and the Ceph gateway taken for one whose ETags are no MD5, too."""
+    return make_backend(request.param, tmp_path, request, monkeypatch)
 
 
 def fill(backend: Backend) -> tuple[Session, list[bytes]]:

@@ -631,7 +631,7 @@ def test_check_tells_what_browsers_and_uploads_meet(real: Backend) -> None:
         assert find(storage)[browsers].ok is ok, rule
     for days, ok, detail in (
         (8, True, "after 8 days"),
-        (7, None, "after 7 days, sooner than upload sessions, which live 7"),
+        (6, None, "after 6 days, sooner than upload sessions, which live 7"),
     ):
         expiry = {
             "ID": "tidy",
