@@ -10,8 +10,9 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 N ?= 200000
 SEED ?= $(shell date +%s)
+KILLS ?= 150
 
-.PHONY: run test check fuzz bench docs lock clean
+.PHONY: run test check test-faults soak-faults fuzz bench docs lock clean
 
 ## run: serve a demo portal on http://127.0.0.1:8080
 run: $(VENV)/.installed
@@ -25,6 +26,18 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=
 	@# The rules are at 100 %; the gate leaves room for a branch that only a rare race takes.
 	$(BIN)/coverage report --include='$(RULES)' --precision=2 --fail-under=99.9 --show-missing --skip-covered
+
+## test-faults: what is killed, stopped, frozen and cut off loses nothing (KILLS=150, SEED=the time)
+test-faults: $(VENV)/.installed-test
+	$(BIN)/python -m tests.faults --kills $(KILLS) --seed $(SEED)
+	$(BIN)/python -m pytest -q -m faults tests/faults
+	DATAMETA_RESUME_BYTES=5000000000 $(BIN)/python -m pytest -q tests/e2e/test_resume.py
+
+## soak-faults: the same for an hour and more, with uploads to the store and through the portal (KILLS=5000)
+soak-faults: KILLS = 5000
+soak-faults: $(VENV)/.installed-test
+	$(BIN)/python -m tests.faults --kills $(KILLS) --seed $(SEED)
+	$(BIN)/python -m tests.faults --kills $(KILLS) --seed $(SEED) --mode gateway
 
 ## fuzz: N generated requests and N/4 steps of the state machine (N=200000, SEED=the time)
 fuzz: $(VENV)/.installed-test

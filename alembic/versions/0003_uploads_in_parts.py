@@ -70,6 +70,7 @@ def replace_checks(states: str, content: str) -> None:
 def make_columns() -> list[sa.Column[Any]]:
     """Return the columns that files have more than before."""
     return [
+        sa.Column("upload_suffix", sa.String(length=40), server_default="", nullable=False),
         sa.Column("announced_size", sa.BigInteger(), nullable=True),
         sa.Column("part_size", sa.BigInteger(), nullable=True),
         sa.Column("md5", sa.String(length=32), nullable=True),

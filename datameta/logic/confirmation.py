@@ -24,10 +24,12 @@ from datameta.logic.file_rows import (
     busy,
     checksum_mismatch,
     confirm,
+    is_same_upload,
     not_modifiable,
     set_state,
     store_errors,
     try_store,
+    upload_replaced,
 )
 from datameta.logic.parts import count_parts, format_numbers
 from datameta.models import File, FileState, UploadPart
@@ -89,6 +91,8 @@ def finish_confirmation(
         raise NotFoundError
     if current.storage_key != stored.key:
         try_store(storage.delete, stored.key)
+    if not is_same_upload(current, file):
+        raise upload_replaced(file)
     if current.state == FileState.CONFIRMED:
         try_store(storage.abort, file.upload_key, file.upload or "")
     elif current.state == FileState.VERIFYING and stored.size <= INLINE_BYTES:
@@ -166,6 +170,8 @@ def _note_content(
         current = db.scalars(select(File).where(File.id == file.id).with_for_update()).one_or_none()
         if current is None or current.state not in (FileState.ANNOUNCED, FileState.CONFIRMING):
             return current
+        if not is_same_upload(current, file):
+            return current
         current.name, current.checksum = file.name, file.checksum
         current.storage_key, current.size = stored.key, stored.size
         current.md5, current.sha256 = stored.md5, stored.sha256
@@ -201,6 +207,8 @@ def _return_to_announced(
             raise not_modifiable(current)
         if current.state in (FileState.VERIFYING, FileState.FAILED):
             raise busy(current)
+        if not is_same_upload(current, file):
+            raise upload_replaced(file)
         # Another attempt may have undone this one already, and a third begun with other values.
         if (current.name, current.checksum) == (file.name, file.checksum):
             set_state(current, FileState.ANNOUNCED)

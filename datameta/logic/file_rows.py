@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from uuid import uuid4
 
 from sqlalchemy import func
 from sqlalchemy.orm import Session
@@ -61,6 +62,11 @@ def lock_changeable(db: Session, actor: Actor, file_id: str) -> File:
     return file
 
 
+def make_suffix() -> str:
+    """Return what tells the storage key of another upload of a file from those before."""
+    return f".{uuid4().hex}"
+
+
 def set_state(file: File, state: FileState) -> None:
     """Change the state, and note when."""
     file.state = state
@@ -108,6 +114,17 @@ def busy(file: File) -> ConflictError:
         return checksum_mismatch(file)
     message = "The file is being confirmed at this moment; try again."
     return ConflictError(Problem(message, "confirmation_running", entity=entity))
+
+
+def is_same_upload(file: File, other: File) -> bool:
+    """Say whether two states of a row are of one upload."""
+    return (file.upload_key, file.upload) == (other.upload_key, other.upload)
+
+
+def upload_replaced(file: File) -> ConflictError:
+    """Return the refusal to confirm an upload in whose place another was opened meanwhile."""
+    message = "Another upload of this file was opened at this moment. Send the file there."
+    return ConflictError(Problem(message, "upload_replaced", entity=to_identifier(file)))
 
 
 def checksum_mismatch(file: File) -> ConflictError:

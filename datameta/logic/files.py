@@ -43,6 +43,7 @@ from datameta.logic.file_rows import (
     is_bound,
     limit_bytes,
     lock_changeable,
+    make_suffix,
     set_state,
     store_errors,
     try_store,
@@ -437,17 +438,18 @@ def _reopen_upload(
     sessions: sessionmaker[Session], actor: Actor, storage: Storage, file: File, after: Announced
 ) -> File:
     """Change to a checksum of the other kind, which the store treats differently: with another upload."""
+    suffix = make_suffix()
     with store_errors():
-        upload = storage.begin_upload(file.upload_key, after.checksum)
+        upload = storage.begin_upload(file.make_key(suffix), after.checksum)
     with sessions.begin() as db:
         current = lock_changeable(db, actor, str(file.uuid))
         if current.state != FileState.ANNOUNCED:
             # The upload just begun is not that of the row, and so it is swept.
             raise busy(current)
-        former, current.upload = current.upload, upload
+        former = (current.upload_key, current.upload or "")
+        current.upload, current.upload_suffix = upload, suffix
         before = describe(current)
         current.name, current.checksum = after.name, after.checksum
         audit.record_event(db, "file.changed", actor=actor, entity=current, before=before, after=asdict(after))
-    if former is not None and former != upload:
-        try_store(storage.abort, file.upload_key, former)
+    try_store(storage.abort, *former)
     return current

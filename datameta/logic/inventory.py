@@ -26,9 +26,11 @@ from sqlalchemy import (
     Table,
     Uuid,
     and_,
+    cast,
     exists,
     func,
     insert,
+    literal,
     or_,
     select,
     text,
@@ -113,10 +115,12 @@ def list_orphans(inventory: Inventory, *, before: datetime) -> Iterator[Row[Any]
     is_upload = ENTRIES.c.upload.is_not(None)
     is_settled = and_(File.state == FileState.CONFIRMED, File.state_changed_at < inventory.begun_at - CONFIRMATION)
     is_open = File.state.in_((FileState.NEW, FileState.ANNOUNCED, FileState.DELETING))
+    upload_key = literal("files/") + cast(File.uuid, String) + File.upload_suffix
+    is_other = or_(File.upload.is_distinct_from(ENTRIES.c.upload), upload_key != ENTRIES.c.key)
     is_orphan = or_(
         and_(File.id.is_(None), ~exists().where(FORMER_ROWS.c.uuid == ENTRIES.c.file_uuid)),
         and_(is_settled, or_(is_upload, File.storage_key != ENTRIES.c.key)),
-        and_(is_upload, is_open, File.upload.is_distinct_from(ENTRIES.c.upload)),
+        and_(is_upload, is_open, is_other),
     )
     query = select(ENTRIES).select_from(ENTRIES).outerjoin(File, File.uuid == ENTRIES.c.file_uuid)
     for page in read_pages(inventory.db, query.where(is_orphan, ENTRIES.c.changed_at < before), ENTRIES.c.id):

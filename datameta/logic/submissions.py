@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, event, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from datameta.authz import Actor, may_view_group_submissions, visible_submitted
+from datameta.crash import crash_point
 from datameta.errors import ForbiddenError, NotFoundError, Problem, ValidationError
 from datameta.identifiers import (
     any_of,
@@ -118,6 +119,8 @@ def create_submission(
     audit.record_event(
         db, "submission.created", actor=actor, entity=submission, after={"label": submission.label, **counts}
     )
+    crash_point("submit.before_commit")
+    event.listen(db, "after_commit", lambda _: crash_point("submit.after_commit"), once=True)
     return submitted
 
 

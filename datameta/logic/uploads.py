@@ -22,7 +22,16 @@ from datameta.credentials import hash_token, make_token
 from datameta.errors import ConflictError, ForbiddenError, GoneError, NotFoundError, Problem, ValidationError
 from datameta.identifiers import any_of, find_by_id, to_identifier
 from datameta.logic import audit
-from datameta.logic.file_rows import EXISTING, busy, limit_bytes, lock_changeable, set_state, store_errors, try_store
+from datameta.logic.file_rows import (
+    EXISTING,
+    busy,
+    limit_bytes,
+    lock_changeable,
+    make_suffix,
+    set_state,
+    store_errors,
+    try_store,
+)
 from datameta.logic.files import update_file
 from datameta.logic.parts import choose_part_size, count_parts, part_length
 from datameta.logic.quotas import check_quotas
@@ -59,23 +68,26 @@ def open_session(
         if file.part_size is not None:
             return file
         check_quotas(db, actor, size=size - (file.announced_size or 0))
+    suffix = make_suffix()
+    begun = file.make_key(suffix)
     with store_errors():
-        upload = storage.begin_parts(file.upload_key)
+        upload = storage.begin_parts(begun)
     crash_point("session.after_begin")
     with sessions.begin() as db:
         current = lock_changeable(db, actor, str(file.uuid))
         _check_openable(current, size)
-        former = current.upload
+        needless = (begun, upload)
+        # Another request may have been faster; then its upload counts.
         if current.part_size is None:
-            # Another request may have been faster; then its upload counts, and this one is swept.
+            needless = (current.upload_key, current.upload or "")
             check_quotas(db, actor, size=size - (current.announced_size or 0))
-            current.upload, current.upload_token_hash = upload, None
+            current.upload, current.upload_suffix, current.upload_token_hash = upload, suffix, None
             current.announced_size, current.part_size = size, choose_part_size(size)
             current.upload_expires_at = utc_now() + timedelta(days=settings.upload_session_days)
             after = {"size": size, "part_size": current.part_size, "until": to_wire(current.upload_expires_at)}
             audit.record_event(db, "file.session_opened", actor=actor, entity=current, after=after)
     crash_point("session.after_commit")
-    try_store(storage.abort, file.upload_key, (former or "") if current.upload == upload else upload)
+    try_store(storage.abort, *needless)
     return current
 
 
@@ -105,24 +117,25 @@ def abort_session(
     with sessions.begin() as db:
         file = lock_changeable(db, actor, file_id)
         _check_abortable(file)
-        # What is about to be deleted can no longer be confirmed.
-        file.md5 = file.sha256 = None
+    suffix = make_suffix()
     with store_errors():
-        if file.state == FileState.FAILED and file.storage_key is not None:
-            storage.delete(file.storage_key)
-        upload = storage.begin_upload(file.upload_key, file.checksum)
+        upload = storage.begin_upload(file.make_key(suffix), file.checksum)
     with sessions.begin() as db:
         current = lock_changeable(db, actor, str(file.uuid))
         _check_abortable(current)
-        former, current.upload = current.upload, upload
-        current.part_size = current.announced_size = current.storage_key = current.size = current.problem = None
+        former, content = (current.upload_key, current.upload or ""), current.storage_key
+        current.upload, current.upload_suffix = upload, suffix
+        current.part_size = current.announced_size = current.storage_key = current.size = None
+        current.md5 = current.sha256 = current.problem = None
         current.verified_bytes = 0
         current.upload_expires_at = utc_now() + timedelta(hours=settings.upload_hours)
         set_state(current, FileState.ANNOUNCED)
         db.execute(delete(UploadPart).where(UploadPart.file_id == current.id))
         audit.record_event(db, "file.session_aborted", actor=actor, entity=current)
     crash_point("session.after_abort")
-    try_store(storage.abort, file.upload_key, former or "")
+    try_store(storage.abort, *former)
+    if content is not None:
+        try_store(storage.delete, content)
 
 
 def complete_session(

@@ -80,6 +80,7 @@ class File(HasSiteId, Base):
     state_changed_at: Mapped[CreatedAt]
     created_at: Mapped[CreatedAt]
     upload: Mapped[str | None] = mapped_column(String(1024))
+    upload_suffix: Mapped[str] = mapped_column(String(40), server_default="")
     upload_token_hash: Mapped[bytes | None] = mapped_column(LargeBinary(32))
     upload_expires_at: Mapped[Instant]
     announced_size: Mapped[int | None] = mapped_column(BigInteger)
@@ -103,8 +104,12 @@ class File(HasSiteId, Base):
 
     @property
     def upload_key(self) -> str:
-        """The storage key under which the upload of this file was opened."""
-        return f"files/{self.uuid}"
+        """The storage key of the present upload; each has one of its own, so that none completes another's."""
+        return self.make_key(self.upload_suffix)
+
+    def make_key(self, suffix: str) -> str:
+        """Return the storage key of the file's upload with this suffix."""
+        return f"files/{self.uuid}{suffix}"
 
 
 class UploadPart(Base):

@@ -20,7 +20,7 @@ CHUNK_BYTES = 1024**2
 PART_LIMIT = 10_000
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
-_KEY = re.compile(r"files/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?:\.[0-9a-f]{32})?)")
+_KEY = re.compile(r"files/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?:\.[0-9a-f]{32}){0,2})")
 
 
 class StorageError(Exception):

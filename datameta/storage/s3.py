@@ -63,9 +63,10 @@ CONFIG = Config(
     # By default boto3 adds a CRC32 to everything, which older stores refuse.
     request_checksum_calculation="when_required",
     response_checksum_validation="when_required",
-    retries={"mode": "standard", "max_attempts": 3},
+    # Within fifteen seconds a client hears that the store holds still.
+    retries={"mode": "standard", "max_attempts": 2},
     connect_timeout=3,
-    read_timeout=20,
+    read_timeout=6,
     max_pool_connections=32,
 )
 
@@ -86,7 +87,7 @@ class S3Storage:
         # Signatures cover the host name, so clients' addresses are signed for the one that they use.
         self._public = session.client("s3", endpoint_url=public, config=config) if public else self._client
         self._credentials = session.get_credentials()
-        # A store may copy 5 GiB, or look at 10,000 parts, before its first word.
+        # A store may copy or flush 5 GiB, or look at 10,000 parts, before its first word.
         self._patient = session.client("s3", endpoint_url=endpoint, config=config.merge(Config(read_timeout=600)))
 
     @property
@@ -161,7 +162,7 @@ class S3Storage:
             write_chunks(chunks, spool, md5)
             if upload == STAGED:
                 spool.seek(0)
-                self._client.put_object(
+                self._patient.put_object(
                     Bucket=self._bucket, Key=_staged_key(key), Body=spool, ContentMD5=_content_md5(md5.hexdigest())
                 )
             else:
@@ -178,7 +179,7 @@ class S3Storage:
     def _send_part(self, key: str, upload: str, number: int, spool: FileIO, md5: str) -> None:
         spool.seek(0)
         try:
-            self._client.upload_part(
+            self._patient.upload_part(
                 Bucket=self._bucket,
                 Key=key,
                 UploadId=upload,

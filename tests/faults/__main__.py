@@ -2,12 +2,13 @@
 
 import argparse
 import secrets
+import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 from tests.faults.planted import BUGS
-from tests.faults.run import run
+from tests.faults.run import HISTORY, run
 from tests.faults.site import choose_memory, run_everything
 
 
@@ -37,6 +38,10 @@ def main() -> int:
                 freezes=rare if options.freezes is None else options.freezes,
                 pace=options.pace,
             )
+        if report.findings:
+            kept = Path(tempfile.gettempdir(), f"datameta-faults-{options.seed}.jsonl")
+            shutil.copy(folder / HISTORY, kept)
+            print(f"all requests and answers: {kept}")
     print(report)
     return 1 if report.findings else 0
 

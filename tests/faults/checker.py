@@ -213,7 +213,9 @@ def _check_refusals(subject: str, seen: tuple[Event, ...], history: list[Event])
 
 
 def _had_all(event: Event, history: list[Event]) -> bool:
-    """Say whether all bytes had been taken before something was asked for."""
+    """Say whether all bytes had been taken before something was asked for, and no others can have come after them."""
+    if any(other.operation.startswith("send wrong") and other.status in UNSURE for other in history):
+        return False
     before = [other for other in history if other.ended < event.started and 200 <= other.status < 300]
     parts = max((len(other.sent["parts"]) for other in before if other.operation == "sign parts"), default=0)
     if parts:

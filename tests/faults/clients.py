@@ -377,7 +377,7 @@ class Client:
 class Values:
     """Site-unique values that several clients are given, and a place where they wait for each other."""
 
-    def __init__(self, takers: int = 3) -> None:
+    def __init__(self, takers: int = 2) -> None:
         self._numbers = itertools.count()
         self._takers = takers
         self._meetings: dict[int, threading.Barrier] = {}

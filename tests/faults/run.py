@@ -18,6 +18,7 @@ from tests.faults.launcher import NOTHING_IS_YOUNG
 from tests.faults.site import AGE, Site
 
 CLIENTS = 8
+HISTORY = "history.jsonl"
 SHOWN_FINDINGS = 10
 
 
@@ -57,7 +58,7 @@ def run(site: Site, *, seed: int, kills: int, stops: int, freezes: int, pace: fl
     drawn = random.Random(seed)
     chaos = Chaos(site, drawn, kills, stops, freezes, pace)
     define_fields(site)
-    with History(site.folder / "history.jsonl") as history, working_clients(site, history, drawn):
+    with History(site.folder / HISTORY) as history, working_clients(site, history, drawn):
         chaos.run()
         site.wait_until_ready()
     return judge(site, history, chaos.done, seed)

@@ -626,3 +626,42 @@ def test_parts_grow_with_the_file(monkeypatch: pytest.MonkeyPatch, size: int, pa
 
 def test_numbers_are_written_as_runs() -> None:
     assert parts.format_numbers([1, 3, 4, 5, 9]) == "1, 3-5, 9"
+
+
+def test_a_confirmation_that_stalled_takes_nothing_of_a_later_session(
+    lab: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store fixes the single upload at the very moment in which a session has taken its place."""
+    file = announce(lab, CONTENT)
+    path = f"/files/{file['id']['uuid']}/upload-session"
+    single = {"url": file["urlToUpload"], "requestHeaders": file["requestHeaders"]}
+    assert send(lab, single, CONTENT) in (200, 204)
+    storage = lab.portal.storage
+    real = storage.complete
+
+    def stall(*arguments: Any) -> Any:
+        stored = real(*arguments)
+        # A second attempt has ended meanwhile, and the owner opened a session.
+        change_file(lab, path, state=FileState.ANNOUNCED)
+        assert lab.post(path, {"size": len(CONTENT)}).status_int == 200
+        return stored
+
+    monkeypatch.setattr(storage, "complete", stall)
+    assert_refused(confirm(lab, file), 409, ("upload_replaced", None))
+    assert list(storage.list_objects()) == []
+    send_parts(lab, path, cut(CONTENT))
+    assert complete(lab, path).json["state"] == "verified"
+    assert fetch(lab, path) == CONTENT
+
+
+def test_a_refused_confirmation_leaves_a_later_session_alone(local: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = announce(local, CONTENT)
+    path = f"/files/{file['id']['uuid']}/upload-session"
+
+    def open_meanwhile() -> None:
+        change_file(local, path, state=FileState.ANNOUNCED)
+        assert local.post(path, {"size": len(CONTENT)}).status_int == 200
+
+    do_before(monkeypatch, local.portal.storage, "complete", open_meanwhile)
+    assert_refused(confirm(local, file), 409, ("upload_replaced", None))
+    assert local.get(path).json["state"] == "open"

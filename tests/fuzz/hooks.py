@@ -128,7 +128,9 @@ def fill_parameters(name: str, case: Any) -> None:
         opened.rotate()
         case.path_parameters["id"], case.headers["Access-Token"] = opened[0]
     if name == "uploadPart":
-        case.path_parameters["number"], case.body = 1, CONTENT
+        case.path_parameters["number"] = 1
+        if case.media_type == "application/octet-stream":
+            case.body = CONTENT
     if name == "createFile" and "DataMeta-File-Size" in case.headers:
         case.headers["DataMeta-File-Size"] = str(len(CONTENT))
 
