@@ -48,7 +48,8 @@ INLINE_BYTES = 64 * 1024**2
 """Content up to this size is verified by who confirms it, and not by a job."""
 POLL_SECONDS = 0.2
 WAITING = BoundedSemaphore(4)
-"""Who waits holds one of the threads that answer everybody else; beyond so many nobody is kept waiting."""
+"""Who waits long holds one of the threads that answer everybody else; only so many may, the others wait briefly."""
+BRIEF_SECONDS = 2
 
 
 def finish_confirmation(
@@ -109,7 +110,7 @@ def await_verification(sessions: sessionmaker[Session], file: File, *, seconds: 
     """
     may_wait = WAITING.acquire(blocking=False)
     try:
-        return _poll(sessions, file, seconds=seconds if may_wait else 0)
+        return _poll(sessions, file, seconds=seconds if may_wait else min(seconds, BRIEF_SECONDS))
     finally:
         if may_wait:
             WAITING.release()

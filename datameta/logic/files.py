@@ -41,12 +41,14 @@ from datameta.logic.file_rows import (
     confirm,
     describe,
     is_bound,
+    is_same_upload,
     limit_bytes,
     lock_changeable,
     make_suffix,
     set_state,
     store_errors,
     try_store,
+    upload_replaced,
 )
 from datameta.logic.metadatasets import refuse_unknown
 from datameta.logic.quotas import check_quotas
@@ -228,9 +230,10 @@ def update_file(
     """Change what was announced, and with ``content_uploaded`` confirm the file; all of it or nothing.
 
     Where the content has to be verified first, wait for that so long; with None the file may still be
-    ``verifying``. Raises ``NotFoundError``, ``ForbiddenError``, ``ResourceNotModifiableError`` once it is
-    confirmed, ``ValidationError`` (also: nothing was sent), ``ConflictError`` (what was sent differs, parts are
-    missing, or the verification goes on), ``UnavailableError``.
+    ``verifying``. What a verification is judged by stays changed, if it takes a job or is of a session.
+    Raises ``NotFoundError``, ``ForbiddenError``, ``ResourceNotModifiableError`` once it is confirmed,
+    ``ValidationError`` (also: nothing was sent), ``ConflictError`` (what was sent differs, parts are missing, or
+    the verification goes on), ``UnavailableError``.
     """
     problems = [
         *(check_name(name) if name is not None else ()),
@@ -439,17 +442,23 @@ def _reopen_upload(
 ) -> File:
     """Change to a checksum of the other kind, which the store treats differently: with another upload."""
     suffix = make_suffix()
+    begun = file.make_key(suffix)
     with store_errors():
-        upload = storage.begin_upload(file.make_key(suffix), after.checksum)
+        upload = storage.begin_upload(begun, after.checksum)
     with sessions.begin() as db:
         current = lock_changeable(db, actor, str(file.uuid))
         if current.state != FileState.ANNOUNCED:
             # The upload just begun is not that of the row, and so it is swept.
             raise busy(current)
-        former = (current.upload_key, current.upload or "")
-        current.upload, current.upload_suffix = upload, suffix
+        needless = (begun, upload)
+        # Another request may have made the same change, and bytes may have come since.
+        if is_same_upload(current, file):
+            needless = (current.upload_key, current.upload or "")
+            current.upload, current.upload_suffix = upload, suffix
+        elif current.part_size is not None or len(current.checksum) != len(after.checksum):
+            raise upload_replaced(current)
         before = describe(current)
         current.name, current.checksum = after.name, after.checksum
         audit.record_event(db, "file.changed", actor=actor, entity=current, before=before, after=asdict(after))
-    try_store(storage.abort, *former)
+    try_store(storage.abort, *needless)
     return current

@@ -60,11 +60,12 @@ def open_session(
     """Let an announced file of ``size`` bytes be sent in parts, instead of in one piece; or return it if it is.
 
     Raises ``NotFoundError``, ``ForbiddenError``, ``ResourceNotModifiableError``, ``ConflictError`` if there is a
-    session of another size or the upload is over, ``TooLargeError`` where there is no room, ``UnavailableError``.
+    session of another size or the upload is over, ``GoneError`` when its time is, ``TooLargeError`` where there is
+    no room, ``UnavailableError``.
     """
     with sessions.begin() as db:
         file = lock_changeable(db, actor, file_id)
-        _check_openable(file, size)
+        _check_openable(db, file, size)
         if file.part_size is not None:
             return file
         check_quotas(db, actor, size=size - (file.announced_size or 0))
@@ -75,7 +76,7 @@ def open_session(
     crash_point("session.after_begin")
     with sessions.begin() as db:
         current = lock_changeable(db, actor, str(file.uuid))
-        _check_openable(current, size)
+        _check_openable(db, current, size)
         needless = (begun, upload)
         # Another request may have been faster; then its upload counts.
         if current.part_size is None:
@@ -271,7 +272,9 @@ def receive_part(
     crash_point("part.after_write")
 
 
-def _check_openable(file: File, size: int) -> None:
+def _check_openable(db: Session, file: File, size: int) -> None:
+    if file.state == FileState.ANNOUNCED and file.upload_expires_at <= db.scalars(select(func.now())).one():
+        raise GoneError("The time to upload this file is over; announce it again.")
     if file.part_size is not None and file.announced_size != size:
         message = (
             f"This file is being sent in parts, as one of {file.announced_size:,} bytes. Delete that session first."

@@ -364,7 +364,7 @@ class Client:
         finally:
             connection.close()
         note: Any = None
-        if operation == "download":
+        if operation == "download" and answer.is_good:
             note = hashlib.sha256(answer.body).hexdigest()
         elif answer.body:
             note = answer.json() or answer.body[:500].decode(errors="replace")

@@ -363,6 +363,7 @@ def test_an_expired_session_takes_nothing_more(local: Client) -> None:
     urls = take_urls(local, path, {3: CONTENT[-3:]})
     change_file(local, path, upload_expires_at=func.now() - timedelta(hours=2))
     assert_refused(local.post(f"{path}/part-urls", {"parts": []}), 410, ("expired", None))
+    assert_refused(local.post(path, {"size": len(CONTENT)}), 410, ("expired", None))
     assert send(local, urls[3], CONTENT[-3:]) == 404
     sweep(local.portal.database.sessions, local.portal.storage)
     assert local.get(path).status_int == 404
@@ -535,6 +536,7 @@ def test_a_confirmation_waits_for_the_verification(local: Client, monkeypatch: p
 def test_only_few_may_wait_at_once(local: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confirmation, "INLINE_BYTES", 0)
     monkeypatch.setattr(confirmation, "WAITING", BoundedSemaphore(1))
+    monkeypatch.setattr(confirmation, "BRIEF_SECONDS", 0)
     path, _ = open_session(local)
     send_parts(local, path, cut(CONTENT))
     settings = replace(local.portal.settings, verification_wait_seconds=300)
@@ -652,6 +654,18 @@ def test_a_confirmation_that_stalled_takes_nothing_of_a_later_session(
     send_parts(lab, path, cut(CONTENT))
     assert complete(lab, path).json["state"] == "verified"
     assert fetch(lab, path) == CONTENT
+
+
+def test_a_change_of_checksum_that_a_session_overtook_is_refused(
+    local: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = announce(local)
+    path = f"/files/{file['id']['uuid']}"
+    do_before(
+        monkeypatch, local.portal.storage, "begin_upload", lambda: local.post(f"{path}/upload-session", {"size": 4})
+    )
+    assert_refused(local.put(path, {"checksum": "0" * 64}), 409, ("upload_replaced", None))
+    assert local.get(f"{path}/upload-session").json["checksum"] == md5(b"ACGT")
 
 
 def test_a_refused_confirmation_leaves_a_later_session_alone(local: Client, monkeypatch: pytest.MonkeyPatch) -> None:
