@@ -20,7 +20,7 @@ class Portal:
 
     def __init__(self, url: str, key: str, network: Network) -> None:
         self._address = find_api(url)
-        self._headers = {"Authorization": f"Bearer {key}", "Accept": "application/json"}
+        self._headers = {"Authorization": f"Bearer {check_key(key)}", "Accept": "application/json"}
         self.network = network
 
     def list_staged(self) -> list[dict[str, Any]]:
@@ -127,6 +127,13 @@ def find_api(url: str) -> str:
     if split.scheme not in ("http", "https") or not split.hostname or split.query or split.fragment:
         raise ClientError(f"{url} is no address of a portal, such as https://portal.example.org")
     return re.sub(r"(/api(/v1)?)?/*$", "", url.strip()) + "/api/v1"
+
+
+def check_key(key: str) -> str:
+    """Return an API key without what was copied along with it."""
+    if not re.fullmatch(r"[!-~]+", key.strip()):
+        raise ClientError("This is no API key.")
+    return key.strip()
 
 
 def _read_json(answer: httpx.Response) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from datameta.client.api import Portal, find_api
+from datameta.client.api import Portal
 from datameta.client.download import Downloader
 from datameta.client.network import ClientError, Network, UnfinishedError
 from datameta.client.outcome import REFUSED, UNFINISHED, Outcome
@@ -112,14 +112,14 @@ def run(
     as_json: bool,
 ) -> int:
     """Do the work, tell of each file as it ends, and return the exit code."""
+    network = Network(connections=jobs + CONNECTIONS_BESIDE, patience=patience * 60, report=display.report)
     try:
-        find_api(url)
+        portal = Portal(url, key, network)
     except ClientError as error:
         raise click.UsageError(str(error)) from None
-    network = Network(connections=jobs + CONNECTIONS_BESIDE, patience=patience * 60, report=display.report)
     states = set()
     try:
-        for outcome in start(Portal(url, key, network)):
+        for outcome in start(portal):
             states.add(outcome.state)
             display.print(outcome.describe())
             if as_json:

@@ -18,9 +18,9 @@ import httpx
 
 from datameta import __version__
 
-CONNECT_SECONDS = 15
+TIMEOUT = httpx.Timeout(60, read=120, connect=15, pool=None)
 # The portal may read a file of 64 MiB, or put thousands of parts together, before it answers.
-ANSWER_SECONDS = 300
+CALL_TIMEOUT = httpx.Timeout(60, read=300, connect=15, pool=None)
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 PASSING = (408, 429, 500, 502, 503, 504, 507)
@@ -60,13 +60,13 @@ class PassingError(Exception):
 class Network:
     """One pool of connections, and the patience of its user.
 
-    ``report`` is told, once for each failure in a row, what is being waited for.
+    ``report`` is told at each failure what is being waited for.
     """
 
     def __init__(self, *, connections: int, patience: float, report: Callable[[str], None]) -> None:
         self._http = httpx.Client(
             headers={"User-Agent": f"datameta/{__version__}"},
-            timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS, pool=None),
+            timeout=TIMEOUT,
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         )
         self._stop = threading.Event()
@@ -127,7 +127,7 @@ class Network:
         Raises ``PassingError``, ``RefusedError``.
         """
         with translate_errors():
-            answer = self._http.request(method, url, headers=dict(headers), json=body)
+            answer = self._http.request(method, url, headers=dict(headers), json=body, timeout=CALL_TIMEOUT)
         raise_for_status(answer)
         return answer
 
@@ -173,6 +173,8 @@ def translate_errors() -> Iterator[None]:
         yield
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise ClientError(f"This is no address of a portal: {error}") from error
+    except httpx.LocalProtocolError as error:
+        raise ClientError(f"This can't be sent: {error}") from error
     except httpx.TransportError as error:
         cause: BaseException | None = error
         while cause is not None:

@@ -1,6 +1,8 @@
 """What the user sees: on a terminal a bar for each file under way and one for all, else a line for each that ended."""
 
+import math
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +18,7 @@ from rich.progress import (
 from rich.text import Text
 
 NAME_WIDTH = 40
+REPORT_SECONDS = 60
 
 
 class Display:
@@ -34,7 +37,7 @@ class Display:
             disable=not self._console.is_terminal,
         )
         self._total: Total | None = None
-        self._reported = ""
+        self._reported_at = -math.inf
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -57,9 +60,9 @@ class Display:
         return Bar(self._progress, self._total, shown, size)
 
     def report(self, message: str) -> None:
-        """Say what is being waited for; the same only once in a row."""
-        if message != self._reported:
-            self._reported = message
+        """Say what is being waited for, but not all the time."""
+        if time.monotonic() - self._reported_at > REPORT_SECONDS:
+            self._reported_at = time.monotonic()
             self.print(message)
 
     def print(self, line: str) -> None:

@@ -379,6 +379,18 @@ def test_a_wrong_address_is_a_wrong_word(lab: Lab, url: str) -> None:
     assert "no address of a portal" in done.stderr
 
 
+@pytest.mark.parametrize("key", ["two words", "schlüssel", "\n"])
+def test_a_key_that_can_not_be_one_is_a_wrong_word(lab: Lab, key: str) -> None:
+    done = lab.run("upload", lab.write("locked", 1), key=key)
+    assert done.exit_code == 2
+    assert "no API key" in done.stderr
+
+
+def test_a_key_may_have_come_with_the_end_of_its_line(lab: Lab) -> None:
+    done = lab.run("upload", lab.write("unlocked", 1), key=f"{lab.api.token}\n")
+    assert done.exit_code == 0, done.output
+
+
 @pytest.mark.parametrize("suffix", ["/", "/api", "/api/v1", "/api/v1/"])
 def test_the_address_may_be_the_portals_or_the_apis(lab: Lab, suffix: str) -> None:
     done = lab.run("upload", lab.write("addressed", 1), url=f"http://{lab.proxy.netloc}{suffix}")

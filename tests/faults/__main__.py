@@ -18,7 +18,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=150, help="kill -9 of processes of the portal")
     parser.add_argument("--stops", type=int, help="immediate stops of PostgreSQL; default 10, or a 25th of the kills")
     parser.add_argument("--freezes", type=int, help="freezes and kills of the store; default likewise")
-    parser.add_argument("--pace", type=float, default=0.8, help="seconds between two kills, on average")
+    parser.add_argument("--pace", type=float, default=0.6, help="seconds between two kills, on average")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
     parser.add_argument("--mode", choices=("presigned", "gateway"), default="presigned", help="how bytes are sent")
     parser.add_argument("--bug", choices=("none", *BUGS), default="none", help="plant this bug")

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,7 +25,7 @@ API = "/api/v1"
 ANSWER_SECONDS = 60
 TRIES = 60
 PAUSE_SECONDS = 0.25
-MEET_SECONDS = 1.0
+MEET_SECONDS = 2.0
 SAMPLE, READS = "Sample", "Reads"
 
 WRONG_FIRST = 0.15
@@ -215,7 +216,7 @@ class Client:
                 self.send_part(file, part, piece[::-1] + b"!", operation="send wrong part")
             if self.chance(BREAK_OFF):
                 self.send_part(file, part, piece, break_off=True)
-            self.persist(lambda part=part, piece=piece: self.send_part(file, part, piece))  # type: ignore[misc]
+            self.persist(partial(self.send_part, file, part, piece))
         self.call("list parts", "GET", f"{path}/parts", None, file.facts)
 
         def complete() -> Answer:
@@ -241,13 +242,16 @@ class Client:
 
     # A submission
 
+    def stage(self, record: dict[str, str]) -> Answer:
+        """Describe a sample."""
+        return self.call("stage", "POST", "/metadatasets", {"record": record})
+
     def submit(self, files: list[SentFile]) -> None:
         """Describe files by sets with values that others want too, and submit them, once or twice at a time."""
         sets = []
         values, meeting = self.values.take(len(files))
         for file, value in zip(files, values, strict=True):
-            record = {SAMPLE: value, READS: file.name}
-            answer = self.persist(lambda record=record: self.call("stage", "POST", "/metadatasets", {"record": record}))
+            answer = self.persist(partial(self.stage, {SAMPLE: value, READS: file.name}))
             if not answer.is_good:
                 return
             sets.append(answer.json()["id"]["uuid"])
@@ -378,6 +382,7 @@ class Values:
     """Site-unique values that several clients are given, and a place where they wait for each other."""
 
     def __init__(self, takers: int = 2) -> None:
+        self._name = uuid.uuid4().hex[:8]
         self._numbers = itertools.count()
         self._takers = takers
         self._meetings: dict[int, threading.Barrier] = {}
@@ -388,7 +393,7 @@ class Values:
         with self._lock:
             group = next(self._numbers) // self._takers
             meeting = self._meetings.setdefault(group, threading.Barrier(self._takers))
-        return [f"S{group}-{place}" for place in range(count)], meeting
+        return [f"{self._name}-{group}-{place}" for place in range(count)], meeting
 
 
 def _asks_to_wait(answer: Answer) -> bool:

@@ -1,7 +1,6 @@
 """A laboratory at a served portal: one user who does one thing at a time, and a look at what is left of it."""
 
 import hashlib
-import itertools
 import os
 import random
 import threading
@@ -38,7 +37,6 @@ class Lab:
 
     site: Site
     client: Client = field(init=False)
-    names: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
         token = self.site.add_user()

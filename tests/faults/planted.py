@@ -130,4 +130,4 @@ def _replace(where: Any, *functions: Callable[..., Any]) -> None:
 def _execute(statement: str, **values: Any) -> None:
     url = make_url(os.environ["DATAMETA_DATABASE_URL"]).set(drivername="postgresql")
     with psycopg.connect(url.render_as_string(hide_password=False)) as connection:
-        connection.execute(statement, values)  # type: ignore[arg-type]
+        connection.execute(statement, values)

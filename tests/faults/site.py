@@ -65,7 +65,7 @@ class Postgres:
         """Return the same server with an empty database that nobody has used."""
         name = f"faults_{secrets.token_hex(6)}"
         with psycopg.connect(_to_libpq(self.url, "postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {embedded.NAME}")  # type: ignore[arg-type]
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {embedded.NAME}")
         return Postgres(self.home, make_url(self.url).set(database=name).render_as_string(hide_password=False))
 
     def connect(self) -> "psycopg.Connection[Any]":
@@ -75,7 +75,7 @@ class Postgres:
     def execute(self, statements: str) -> list[Any]:
         """Read or change the database past the portal."""
         with self.connect() as connection:
-            cursor = connection.execute(statements)  # type: ignore[arg-type]
+            cursor = connection.execute(statements)
             return cursor.fetchall() if cursor.description else []
 
     @property

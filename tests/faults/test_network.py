@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 from sqlalchemy import make_url
 
-from tests.faults.clients import CUT, SAMPLE, Answer, SentFile
+from tests.faults.clients import SAMPLE, Answer, SentFile
+from tests.faults.history import CUT
 from tests.faults.lab import CONTENT, Keeper, Lab, open_keeper
 from tests.faults.proxy import CutError, Once, Proxy, Way, answer, cut_after, pass_all, run_proxy
 from tests.faults.run import define_fields

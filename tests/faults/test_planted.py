@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import checker
+from tests.faults import checker, clients
 from tests.faults.chaos import Chaos
 from tests.faults.checker import CHANGED, DUPLICATE, LOST
 from tests.faults.conftest import StartSite
@@ -21,17 +21,27 @@ DEADLINE_SECONDS = 120
 
 
 @pytest.mark.parametrize(
-    ("bug", "kills", "operation", "kind"),
+    ("bug", "kills", "operation", "kind", "habits"),
     [
-        ("plain-put", 0, "send late", CHANGED),
-        ("early-state", 10, "confirm", LOST),
-        ("check-then-insert", 0, "submit", DUPLICATE),
-        ("no-intent", 10, "delete", LOST),
+        ("plain-put", 0, "send late", CHANGED, {"SEND_AFTER_CONFIRMATION": 1.0}),
+        ("early-state", 10, "confirm", LOST, {}),
+        ("check-then-insert", 0, "submit", DUPLICATE, {"SUBMIT": 1.0, "MEET_SECONDS": 10.0}),
+        ("no-intent", 10, "delete", LOST, {"SUBMIT": 1.0, "DELETE_IN_SUBMISSION": 0.8}),
     ],
 )
 def test_the_checker_finds(
-    bug: str, kills: int, operation: str, kind: str, start_site: StartSite, tmp_path: Path
+    bug: str,
+    kills: int,
+    operation: str,
+    kind: str,
+    habits: dict[str, float],
+    start_site: StartSite,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Clients do more often what the bug is about.
+    for habit, value in habits.items():
+        monkeypatch.setattr(clients, habit, value)
     site, drawn = start_site(bug=bug), random.Random(SEED)
     define_fields(site)
     with History(tmp_path / "history.jsonl") as history:
