@@ -96,10 +96,23 @@ def finish_confirmation(
         raise upload_replaced(file)
     if current.state == FileState.CONFIRMED:
         try_store(storage.abort, file.upload_key, file.upload or "")
-    elif current.state == FileState.VERIFYING and stored.size <= INLINE_BYTES:
+    elif current.state == FileState.VERIFYING:
+        verify_at_once(sessions, storage, current, actor=actor, before=before)
+    return current
+
+
+def verify_at_once(
+    sessions: sessionmaker[Session],
+    storage: Storage,
+    file: File,
+    *,
+    actor: Actor | None,
+    before: Announced | None = None,
+) -> None:
+    """Verify content that is small enough for it, unless another does; raises ``UnavailableError``."""
+    if (file.size or 0) <= INLINE_BYTES:
         with store_errors():
             verification.verify_file(sessions, storage, file_id=file.id, actor=actor, before=before)
-    return current
 
 
 def await_verification(sessions: sessionmaker[Session], file: File, *, seconds: float) -> File:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import and_, delete, func, select, update
 from sqlalchemy.orm import Session, joinedload, sessionmaker
 
 from datameta.authz import Actor, may_change_file, may_view_file
@@ -31,7 +31,7 @@ from datameta.errors import (
 )
 from datameta.identifiers import any_of, find_by_id, insert_with_site_ids, matches_ids, to_identifier
 from datameta.logic import audit
-from datameta.logic.confirmation import await_verification, finish_confirmation
+from datameta.logic.confirmation import await_verification, finish_confirmation, verify_at_once
 from datameta.logic.file_names import check_checksum, check_name, make_disposition
 from datameta.logic.file_rows import (
     EXISTING,
@@ -124,11 +124,12 @@ def announce_file(
             after.execute(delete(File).where(File.id == file.id))
         raise
     log.info("upload of file %s opened for user %s", file.uuid, actor.uuid)
-    db.execute(
-        update(File)
-        .where(File.id == file.id)
-        .values(upload=file.upload, state=FileState.ANNOUNCED, state_changed_at=func.now())
-    )
+    announced = {"upload": file.upload, "state": FileState.ANNOUNCED, "state_changed_at": func.now()}
+    is_new = and_(File.id == file.id, File.state == FileState.NEW)
+    if db.scalar(update(File).where(is_new).values(announced).returning(File.id)) is None:
+        # The store took so long that the row was swept.
+        try_store(storage.abort, file.upload_key, file.upload)
+        raise UnavailableError
     audit.record_event(db, "file.announced", actor=actor, entity=file, after=describe(file))
     return upload
 
@@ -262,6 +263,9 @@ def update_file(
     if content_uploaded and file.state == FileState.CONFIRMING:
         crash_point("confirm.after_intent")
         file = finish_confirmation(sessions, storage, file, actor=actor, before=before)
+    elif content_uploaded and file.state == FileState.VERIFYING:
+        # Who was at it may have died.
+        verify_at_once(sessions, storage, file, actor=actor)
     if content_uploaded and file.state == FileState.VERIFYING and wait_seconds is not None:
         return await_verification(sessions, file, seconds=wait_seconds)
     return file

@@ -35,6 +35,8 @@ RANGE_BYTES = 64 * 1024**2
 READ_AHEAD = 16
 """How many chunks of at most 1 MiB are read while others are hashed."""
 LEASE = timedelta(minutes=2)
+FIRST_LEASE = timedelta(seconds=30)
+"""Until the first range has been read: what is small is read by then, and waits no longer if its reader has died."""
 BEAT_SECONDS = 20
 READ_ATTEMPTS = 5
 FIRST_WAIT = 0.5
@@ -239,7 +241,7 @@ def _read_ahead(chunks: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
 def _take_lease(sessions: sessionmaker[Session], file_id: int, lease: UUID) -> File | None:
     is_free = or_(File.lease_until.is_(None), File.lease_until < func.now())
     statement = update(File).where(File.id == file_id, File.state == FileState.VERIFYING, is_free)
-    values = {"lease": lease, "lease_until": func.now() + LEASE, "verified_bytes": 0}
+    values = {"lease": lease, "lease_until": func.now() + FIRST_LEASE, "verified_bytes": 0}
     with sessions.begin() as db:
         return db.scalars(statement.values(values).returning(File)).one_or_none()
 

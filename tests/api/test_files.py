@@ -627,3 +627,14 @@ def test_files_are_marked_for_deletion_in_one_statement(lab: Client) -> None:
         assert lab.post("/rpc/delete-files", {"fileIds": ids}).status_int == 204
     assert sum(statement.startswith("UPDATE") for statement in sent) == 1
     assert sum(statement.startswith("SELECT") for statement in sent) <= 3
+
+
+def test_an_announcement_whose_row_was_swept_meanwhile_is_none(lab: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sweep_away() -> None:
+        with lab.portal.database.sessions.begin() as db:
+            db.execute(text("DELETE FROM files"))
+
+    do_before(monkeypatch, lab.portal.storage, "begin_upload", sweep_away)
+    answer = lab.post("/files", {"name": "a.fq", "checksum": "0" * 32})
+    assert_refused(answer, 503, ("unavailable", None))
+    assert list(lab.portal.storage.list_uploads()) == []

@@ -53,6 +53,7 @@ class StoredFile:
     storage_key: str | None
     size: int | None
     submission: str | None
+    upload_suffix: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class World:
 def read_world(read: Callable[[str], list[Any]], objects: Mapping[str, StoredContent]) -> World:
     """Read the database by the function ``read``, which takes a query."""
     files = read(
-        "SELECT f.uuid::text, f.name, f.checksum, f.state, f.storage_key, f.size, s.uuid::text "
+        "SELECT f.uuid::text, f.name, f.checksum, f.state, f.storage_key, f.size, s.uuid::text, f.upload_suffix "
         "FROM files f LEFT JOIN submissions s ON s.id = f.submission_id"
     )
     sample = f"(SELECT id FROM metadata WHERE name = '{SAMPLE}')"
@@ -160,7 +161,7 @@ def _check_rows(events: list[Event], world: World) -> Iterator[Finding]:
         history = tuple(about.get(file.uuid, ()))
         if file.state not in (ANNOUNCED, CONFIRMED):
             yield Finding(UNFINISHED, subject, f"is still {file.state}", history)
-        if file.state == ANNOUNCED and f"files/{file.uuid}" in world.objects:
+        if file.state == ANNOUNCED and f"files/{file.uuid}{file.upload_suffix}" in world.objects:
             yield Finding(UNFINISHED, subject, "is announced, but the store has completed it", history)
         if file.state != CONFIRMED:
             continue

@@ -566,6 +566,25 @@ def test_who_waits_hears_how_it_ended(
     assert (answer.status_int, answer.json[0]["error_code"]) == (status, code)
 
 
+def test_a_verification_whose_reader_has_died_is_taken_over_by_the_next_confirmation(
+    local: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = open_session(local)
+    send_parts(local, path, cut(CONTENT))
+
+    def die() -> None:
+        raise Crash
+
+    do_before(monkeypatch, local.portal.storage, "read", die)
+    with monkeypatch.context() as patch:
+        patch.setattr(verification, "_give_lease_back", lambda *arguments: None)
+        with pytest.raises(Crash):
+            complete(local, path)
+    assert complete(local, path).json["state"] == "verifying"
+    change_file(local, path, lease_until=func.now() - timedelta(seconds=1))
+    assert complete(local, path).json["state"] == "verified"
+
+
 @pytest.mark.parametrize("is_after", [False, True])
 def test_a_crash_in_a_completion_ends_in_a_verified_file(lab: Client, is_after: bool) -> None:
     path, _ = open_session(lab)
