@@ -249,8 +249,10 @@ def sweep(settings: Settings) -> None:
             raise click.ClickException("Another sweep is running.")
         store = _open_tested_storage(settings)
         done = run_sweep(database.sessions, store) + check_store(database.sessions, store)
-    for kind, number in sorted(done.items()):
+    for kind, number in sorted((+done).items()):
         click.echo(f"{number:8,} {kind}")
+    if not +done:
+        click.echo("There was nothing to do.")
 
 
 @click.command()

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,8 +30,27 @@ from datameta.storage import Storage, open_storage
 from datameta.vault import open_vault
 from tests.rgw import RGW, missing_programs, run_rgw
 
+# Programs that a script runs in its background, or with nohup, ignore these, and so would all that tests start.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
+
 BASE_URL = "http://portal.test"
 API = "/api/v1"
+
+
+LONGEST = ("tests/fuzz", "tests/e2e", "tests/flows/test_state_machine", "tests/storage", "tests/client", "tests/flows")
+"""Where the tests are that take long; they begin first, so that none is left over when all others are done."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with long tests first."""
+    order = {place: number for number, place in enumerate(LONGEST)}
+
+    def rank(item: pytest.Item) -> int:
+        return next((number for place, number in order.items() if item.nodeid.startswith(place)), len(order))
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")

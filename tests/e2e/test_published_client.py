@@ -16,10 +16,13 @@ PACKAGES = ("setuptools<81", "datameta-client==1.0.1", "datameta-client-lib==1.4
 CALLS = Path(__file__).with_name("published_client_calls.py")
 # What came after this version of the client.
 NEWER = {
+    "abortUploadSession",
     "answerRegistration",
     "beginTotp",
+    "completeUploadSession",
     "confirmTotp",
     "createGroup",
+    "createPartUrls",
     "createSession",
     "createUser",
     "deleteCurrentSession",
@@ -28,19 +31,24 @@ NEWER = {
     "downloadFile",
     "getCurrentSession",
     "getSubmission",
+    "getUploadSession",
     "listAuditEvents",
     "listGroups",
     "listRegistrations",
     "listSessions",
     "listStagedFiles",
     "listStagedMetaDataSets",
+    "listSubmissionFiles",
     "listSubmissions",
+    "listUploadParts",
     "listUserEvents",
     "listUsers",
+    "openUploadSession",
     "renewUploadUrl",
     "requestPasswordReset",
     "uploadFile",
     "uploadFileForm",
+    "uploadPart",
 }
 
 
