@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from uuid import uuid4
 
-from sqlalchemy import func
+from sqlalchemy import delete, func
 from sqlalchemy.orm import Session
 
 from datameta.authz import Actor, may_change_file
@@ -25,7 +25,7 @@ from datameta.errors import (
 )
 from datameta.identifiers import find_by_id, to_identifier
 from datameta.logic import audit
-from datameta.models import File, FileState
+from datameta.models import File, FileState, UploadPart
 from datameta.storage import StorageUnavailableError
 
 log = logging.getLogger(__name__)
@@ -78,6 +78,8 @@ def confirm(db: Session, file: File, actor: Actor | None, before: Announced | No
     file.confirmed_at = func.now()
     set_state(file, FileState.CONFIRMED)
     db.flush()
+    if file.part_size is not None:
+        db.execute(delete(UploadPart).where(UploadPart.file_id == file.id))
     audit.record_event(
         db,
         "file.confirmed",

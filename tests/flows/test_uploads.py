@@ -157,6 +157,8 @@ def test_parts_in_any_order_become_the_file(lab: Client) -> None:
     assert fetch(lab, path) == CONTENT
     assert lab.get(path.removesuffix("/upload-session")).json["contentUploaded"] is True
     assert find_file(lab, path).sha256 == hashlib.sha256(CONTENT).hexdigest()
+    with lab.portal.database.sessions() as db:
+        assert db.scalars(select(UploadPart)).all() == []
     assert complete(lab, path).json == answer.json
     assert_refused(lab.get(f"{path}/parts"), 409, ("session_over", None))
     assert_refused(complete(lab, path, checksum=md5(b"other")), 403, ("not_modifiable", None))
