@@ -30,8 +30,8 @@ test: $(VENV)/.installed-test
 ## test-faults: what is killed, stopped, frozen and cut off loses nothing (KILLS=150, SEED=the time)
 test-faults: $(VENV)/.installed-test
 	$(BIN)/python -m tests.faults --kills $(KILLS) --seed $(SEED)
-	DATAMETA_RESUME_BYTES=5000000000 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder -m '' \
-		tests/faults tests/e2e/test_resume.py
+	$(BIN)/python -m pytest -q -m faults tests/faults
+	DATAMETA_RESUME_BYTES=5000000000 $(BIN)/python -m pytest -q tests/e2e/test_resume.py
 
 ## soak-faults: the same for an hour and more, with uploads to the store and through the portal (KILLS=5000)
 soak-faults: KILLS = 5000
