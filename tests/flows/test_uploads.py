@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -700,3 +701,80 @@ def test_a_refused_confirmation_leaves_a_later_session_alone(local: Client, monk
     do_before(monkeypatch, local.portal.storage, "complete", open_meanwhile)
     assert_refused(confirm(local, file), 409, ("upload_replaced", None))
     assert local.get(path).json["state"] == "open"
+
+
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [(FileState.VERIFYING, "verification_in_progress"), (FileState.FAILED, "checksum_mismatch")],
+)
+def test_a_refused_completion_undoes_nothing_of_one_that_succeeded(
+    local: Client, monkeypatch: pytest.MonkeyPatch, state: FileState, code: str
+) -> None:
+    path, _ = open_session(local)
+    done = {"state": state, "storage_key": "files/x", "size": 1}
+    do_before(monkeypatch, local.portal.storage, "list_parts", lambda: change_file(local, path, **done))
+    answer = complete(local, path)
+    assert (answer.status_int, answer.json[0]["error_code"]) == (409, code)
+    assert find_file(local, path).state == state
+
+
+def test_a_completion_after_one_that_failed_tells_that(local: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, _ = open_session(local)
+    send_parts(local, path, cut(CONTENT))
+    storage = local.portal.storage
+    real = storage.complete_parts
+
+    def be_overtaken(*arguments: Any) -> Any:
+        stored = real(*arguments)
+        change_file(local, path, state=FileState.FAILED, storage_key=stored.key, size=stored.size)
+        return stored
+
+    monkeypatch.setattr(storage, "complete_parts", be_overtaken)
+    assert complete(local, path).json["state"] == "failed"
+
+
+def test_a_file_that_is_going_or_being_confirmed_has_no_session(local: Client) -> None:
+    path, _ = open_session(local)
+    change_file(local, path, state=FileState.DELETING)
+    assert local.get(path).status_int == 404
+    other = announce(local, name="b.fq")
+    path = f"/files/{other['id']['uuid']}/upload-session"
+    change_file(local, path, state=FileState.CONFIRMING)
+    assert_refused(local.post(path, {"size": 4}), 409, ("confirmation_running", None))
+
+
+def test_a_verification_that_stops_leaves_no_reader(local: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "READ_AHEAD", 1)
+    monkeypatch.setattr(verification, "RANGE_BYTES", MIB)
+    path, _ = open_session(local)
+    send_parts(local, path, cut(CONTENT))
+    assert complete(local, path).json["state"] == "verified"
+
+    def stop(done: int) -> None:
+        raise verification.LeaseLostError
+
+    with pytest.raises(verification.LeaseLostError):
+        verification.hash_content(local.portal.storage, find_file(local, path).storage_key or "", stop)
+    assert "read-ahead" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_single_upload_that_a_job_finds_wrong_is_announced_again(
+    local: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a store that proves nothing."""
+    monkeypatch.setattr(confirmation, "INLINE_BYTES", 0)
+    file = announce(local)
+    path = f"/files/{file['id']['uuid']}"
+    send_whole(local, file)
+    storage = local.portal.storage
+    real = storage.complete
+    monkeypatch.setattr(storage, "complete", lambda *arguments: replace(real(*arguments), md5=None, sha256=None))
+    settings = replace(local.portal.settings, verification_wait_seconds=0)
+    hasty = replace(local, portal=Portal(local.portal.database, settings, storage))
+    assert_refused(hasty.put(path, {"contentUploaded": True}), 409, ("verification_in_progress", None))
+    change_file(local, f"{path}/", checksum="0" * 32)
+    do_jobs(local)
+    assert find_file(local, f"{path}/").state == FileState.ANNOUNCED
+    assert list(storage.list_objects()) == []
+    [event] = list_events(local.portal, "file.refused")
+    assert event.after["reason"] == "checksum_mismatch"
