@@ -128,11 +128,11 @@ class LocalStorage:
             if content is None:
                 raise ChecksumMismatchError
             self._publish(key, folder, descriptor, {content})
-        digests = "".join(self._list_content(key)).split("-")
+        names = self._list_content(key)
+        digests = "".join(names).split("-")
         if checksum not in digests:
             raise UploadGoneError
-        self._sync_parents(key)
-        return StoredObject(key, self._measure(key), *digests)
+        return StoredObject(key, self._settle(key, names), *digests)
 
     @disk_errors()
     def complete_parts(self, key: str, upload: str, md5s: Sequence[str]) -> StoredObject:
@@ -148,8 +148,7 @@ class LocalStorage:
             self._publish(key, folder, descriptor, set(announced))
         if self._list_content(key) != announced:
             raise UploadGoneError
-        self._sync_parents(key)
-        return StoredObject(key, self._measure(key), md5s[0] if len(md5s) == 1 else None)
+        return StoredObject(key, self._settle(key, announced), md5s[0] if len(md5s) == 1 else None)
 
     def _publish(self, key: str, folder: Path, descriptor: int, names: set[str]) -> None:
         """Make these files of a locked upload the content, and the upload gone; content that is there stays."""
@@ -164,6 +163,15 @@ class LocalStorage:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
+
+    def _settle(self, key: str, names: Sequence[str]) -> int:
+        """See to it that published content outlives a loss of power, and return its size."""
+        self._sync_parents(key)
+        try:
+            return self._measure(key, names)
+        except FileNotFoundError:
+            # It was deleted at once, and may well have been.
+            raise UploadGoneError from None
 
     def _sync_parents(self, key: str) -> None:
         for folder in (self._object_folder(key).parent, self._files):
@@ -183,7 +191,8 @@ class LocalStorage:
     def size(self, key: str) -> int | None:
         # Whoever deletes it meanwhile is right.
         with suppress(FileNotFoundError):
-            return self._measure(key) if self._list_content(key) else None
+            names = self._list_content(key)
+            return self._measure(key, names) if names else None
         return None
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
@@ -299,9 +308,9 @@ class LocalStorage:
             return _list_names(self._object_folder(key), _CONTENT)
         return []
 
-    def _measure(self, key: str) -> int:
+    def _measure(self, key: str, names: Iterable[str]) -> int:
         folder = self._object_folder(key)
-        return sum(os.stat(f"{folder}/{name}").st_size for name in self._list_content(key))
+        return sum(os.stat(f"{folder}/{name}").st_size for name in names)
 
 
 def _receive(folder: Path, fill: Callable[[FileIO], str], former: re.Pattern[str]) -> None:

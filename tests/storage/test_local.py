@@ -479,3 +479,19 @@ def test_check_names_a_folder_it_cannot_use(tmp_path: Path) -> None:
     [finding] = LocalStorage(tmp_path / "storage").check()
     assert (finding.name, finding.ok) == ("the check ran to its end", False)
     assert os.strerror(17) in finding.detail
+
+
+def test_content_that_is_deleted_while_it_is_completed_is_gone(
+    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "_sync_parents", storage.delete)
+    key, checksum = new_key(), digest("md5", b"ACGT")
+    upload = storage.begin_upload(key, checksum)
+    storage.write(key, upload, [b"ACGT"])
+    with pytest.raises(UploadGoneError):
+        storage.complete(key, upload, checksum)
+    key = new_key()
+    upload = storage.begin_parts(key)
+    storage.write_part(key, upload, 1, [b"ACGT"], md5=checksum, size=4)
+    with pytest.raises(UploadGoneError):
+        storage.complete_parts(key, upload, [checksum])
