@@ -344,9 +344,9 @@ class Staging(RuleBasedStateMachine):
         url = {"urlToUpload": file.urls[number]["url"], "requestHeaders": file.urls[number]["requestHeaders"]}
         answer = send(self.users[file.owner], url, content)
         wanted = file.wanted.get(number)
-        if wanted is None:
+        if wanted is None or file.is_confirmed:
             assert answer.status_int == 404, answer.body
-        elif file.is_confirmed or file.is_failed:
+        elif file.is_failed:
             assert answer.status_int == 409, answer.body
         elif not file.is_open:
             assert answer.status_int == 404, answer.body
