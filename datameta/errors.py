@@ -26,13 +26,15 @@ class Problem:
     """One fault: what a person reads, a stable code, and where it is.
 
     ``entity`` is an Identifier dict (``uuid`` and, where there is one, ``site``);
-    ``field`` is the name of the field, parameter or metadatum at fault.
+    ``field`` is the name of the field, parameter or metadatum at fault; ``suggestion`` is a value that would do,
+    told where an answer has room for it.
     """
 
     message: str
     code: str
     field: str | None = None
     entity: dict[str, Any] | None = None
+    suggestion: str | None = None
 
 
 class DataMetaError(Exception):

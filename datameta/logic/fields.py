@@ -1,0 +1,191 @@
+"""What a record is checked by: the site's fields and the rules between them, as plain values.
+
+Nothing here knows the database, so that a process that has none, as the one that reads sample sheets,
+checks by the very same code as the portal.
+"""
+
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+MOST_COMPARED = 2000
+"""Terms among which the closest is looked for; in longer lists only synonyms and other spellings are found."""
+
+
+class Kind(StrEnum):
+    """What the values of a field are, beside what its expression and its date format say."""
+
+    TEXT = "text"
+    VOCABULARY = "vocabulary"
+    NUMBER = "number"
+
+
+@dataclass(frozen=True)
+class Term:
+    """A word that a vocabulary allows, and others that mean the same and are not allowed."""
+
+    term: str
+    synonyms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The values that a field may have."""
+
+    terms: tuple[Term, ...] = ()
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """The words that are allowed, as they have to be written."""
+        return frozenset(term.term for term in self.terms)
+
+    def suggest(self, text: str) -> str | None:
+        """Return the allowed word that ``text`` most likely means, or None."""
+        key = fold(text)
+        if key in self._by_spelling:
+            return self._by_spelling[key]
+        if len(self.terms) > MOST_COMPARED:
+            return None
+        close = get_close_matches(key, self._by_spelling, n=1, cutoff=0.75)
+        return self._by_spelling[close[0]] if close else None
+
+    @cached_property
+    def _by_spelling(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for term in self.terms:
+            found.setdefault(fold(term.term), term.term)
+        for term in self.terms:
+            for synonym in term.synonyms:
+                found.setdefault(fold(synonym), term.term)
+        return found
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field as it is checked. Empty texts mean none; bounds are inclusive; ``id`` is the metadatum's row id."""
+
+    id: int
+    name: str
+    regex_description: str = ""
+    long_description: str = ""
+    example: str = ""
+    reg_exp: str = ""
+    date_time_fmt: str = ""
+    is_mandatory: bool = False
+    is_file: bool = False
+    is_submission_unique: bool = False
+    is_site_unique: bool = False
+    service_id: int | None = None
+    kind: Kind = Kind.TEXT
+    unit: str = ""
+    minimum: str | None = None
+    maximum: str | None = None
+    is_integer: bool = False
+    missing_terms: tuple[str, ...] = ()
+    vocabulary: Vocabulary = Vocabulary()
+
+    @property
+    def key(self) -> str:
+        """The key of the field in a stored record."""
+        return str(self.id)
+
+    def is_missing_term(self, text: str) -> bool:
+        """Say whether ``text`` tells why there is no value."""
+        return text in self.missing_terms
+
+
+class Operator(StrEnum):
+    """How a condition compares a field with words, or with another field."""
+
+    IS = "is"
+    IS_NOT = "is_not"
+    IS_FILLED = "is_filled"
+    IS_EMPTY = "is_empty"
+    AT_MOST = "at_most"
+    AT_LEAST = "at_least"
+    LESS_THAN = "less_than"
+    MORE_THAN = "more_than"
+    SAME_AS = "same_as"
+    OTHER_THAN = "other_than"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Something about one field: ``words`` for ``is`` (any of them) and ``is_not`` (none of them), ``other`` the id
+    of the field it is compared with for the last six; compared as dates or numbers where both are, else as text."""
+
+    field_id: int
+    operator: Operator
+    words: tuple[str, ...] = ()
+    other_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Where all of ``when`` hold (always, if there are none), all of ``then`` must hold; ``message`` says why."""
+
+    message: str
+    then: tuple[Condition, ...]
+    when: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rulebook:
+    """Everything that a record is checked by; fields by their order, those of services among them."""
+
+    fields: tuple[Field, ...] = ()
+    rules: tuple[Rule, ...] = ()
+
+    def fields_of(self, service_id: int | None) -> list[Field]:
+        """Return the fields that one service fills, or with None those that are staged."""
+        return [field for field in self.fields if field.service_id == service_id]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the rulebook as JSON can write it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Rulebook":
+        """Return the rulebook that ``to_json`` wrote."""
+        return cls(
+            tuple(_field_from_json(field) for field in value["fields"]),
+            tuple(
+                Rule(rule["message"], _conditions_from_json(rule["then"]), _conditions_from_json(rule["when"]))
+                for rule in value["rules"]
+            ),
+        )
+
+
+def fold(text: str) -> str:
+    """Return the form in which spellings are compared: without case, and with single spaces for all that separates."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join("".join(character if character.isalnum() else " " for character in folded).split())
+
+
+def parse_number(text: str) -> Decimal | None:
+    """Return the finite decimal number that ``text`` writes with a point, or None."""
+    if not text.isascii() or text != text.strip() or "_" in text:
+        return None
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
+
+
+def _field_from_json(value: dict[str, Any]) -> Field:
+    terms = tuple(Term(term["term"], tuple(term["synonyms"])) for term in value["vocabulary"]["terms"])
+    refined = {"vocabulary": Vocabulary(terms), "missing_terms": tuple(value["missing_terms"])}
+    return Field(**{**value, "kind": Kind(value["kind"]), **refined})
+
+
+def _conditions_from_json(values: Iterable[dict[str, Any]]) -> tuple[Condition, ...]:
+    return tuple(
+        Condition(value["field_id"], Operator(value["operator"]), tuple(value["words"]), value["other_id"])
+        for value in values
+    )
