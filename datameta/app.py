@@ -10,6 +10,7 @@ from pyramid.request import Request
 from datameta import embedded, migrations
 from datameta.authz import Origin
 from datameta.database import Database
+from datameta.logic.sheets import SheetReader
 from datameta.settings import Settings
 from datameta.storage import Storage, open_storage
 from datameta.vault import open_vault
@@ -55,6 +56,8 @@ def make_app(settings: Settings, database: Database, storage: Storage) -> Any:
     vault = open_vault(settings)
     config.add_request_method(lambda request: vault, "vault", property=True)
     config.add_request_method(_make_origin, "origin", reify=True)
+    reader = SheetReader(settings)
+    config.add_request_method(lambda request: reader, "sheet_reader", property=True)
     # pyramid_tm comes first: what it commits has then passed the check of the response.
     config.include("pyramid_tm")
     config.include("datameta.security")

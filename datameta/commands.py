@@ -128,6 +128,8 @@ def serve(settings: Settings, host: str, port: int, workers: int, no_worker: boo
             # A part may be larger than what a site takes in one piece; each has its own limit besides.
             upload_max_bytes=max(settings.upload_max_bytes, choose_part_size(MAX_SIZE)),
             upload_prefix=f"{PREFIX}/upload/",
+            sheet_max_bytes=settings.sheet_max_bytes,
+            sheet_prefix=f"{PREFIX}/sheets/",
             spool=settings.home / "spool",
             announce=announce,
             companions=[] if no_worker else [do_jobs],

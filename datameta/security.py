@@ -144,8 +144,9 @@ def _require_own_page(request: Request, token: str) -> None:
         message = "A change by cookie needs the session's csrfToken in the header X-CSRF-Token."
         raise ForbiddenError(message, code="csrf_failed")
     # Not is_body_readable: under waitress that is true without a body as well.
-    if request.content_length and request.content_type != "application/json":
-        raise ForbiddenError("A change by cookie is sent as Content-Type: application/json.", code="csrf_failed")
+    expected = "application/octet-stream" if request.matched_route.name in SHEETS else "application/json"
+    if request.content_length and request.content_type != expected:
+        raise ForbiddenError(f"A request by cookie is sent here as Content-Type: {expected}.", code="csrf_failed")
 
 
 def _parse_origin(text: str) -> tuple[str, str | None, int | None] | None:

@@ -89,7 +89,9 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     def parse_header(self, header_plus: bytes) -> None:
         """Parse the headers and choose the limit for the body, and the way it takes."""
         super().parse_header(header_plus)
-        if self.command in UPLOAD_METHODS and self.path.startswith(self.adj.upload_prefix):
+        if self.command == "POST" and self.path.startswith(self.adj.sheet_prefix):
+            self.adj = self.adj.for_sheets
+        elif self.command in UPLOAD_METHODS and self.path.startswith(self.adj.upload_prefix):
             self.adj = self.adj.for_uploads
             if self.body_rcv is not None:
                 self.is_upload = True
@@ -255,9 +257,18 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
 
 class Limits(Adjustments):  # type: ignore[misc]
-    """Waitress's settings, with a second set for paths that take uploads."""
+    """Waitress's settings, with further sets for paths that take uploads and sample sheets."""
 
-    def __init__(self, *, threads: int, body_max_bytes: int, upload_max_bytes: int, upload_prefix: str) -> None:
+    def __init__(
+        self,
+        *,
+        threads: int,
+        body_max_bytes: int,
+        upload_max_bytes: int,
+        upload_prefix: str,
+        sheet_max_bytes: int,
+        sheet_prefix: str,
+    ) -> None:
         common: dict[str, Any] = {
             "threads": threads,
             "ident": "datameta",
@@ -270,6 +281,8 @@ class Limits(Adjustments):  # type: ignore[misc]
         # Waitress refuses from this size on.
         super().__init__(**common, max_request_body_size=body_max_bytes + 1)
         self.upload_prefix = upload_prefix
+        self.sheet_prefix = sheet_prefix
+        self.for_sheets = Adjustments(**common, max_request_body_size=sheet_max_bytes + 1)
         self.for_uploads = Adjustments(**common, max_request_body_size=upload_max_bytes + MULTIPART_BYTES + 1)
 
 
@@ -341,6 +354,8 @@ def serve(
     body_max_bytes: int,
     upload_max_bytes: int,
     upload_prefix: str,
+    sheet_max_bytes: int,
+    sheet_prefix: str,
     spool: Path,
     announce: Callable[[str], None] | None = None,
     companions: Sequence[Companion] = (),
@@ -354,7 +369,12 @@ def serve(
     # With more requests than threads some wait; that is no event.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     limits = Limits(
-        threads=threads, body_max_bytes=body_max_bytes, upload_max_bytes=upload_max_bytes, upload_prefix=upload_prefix
+        threads=threads,
+        body_max_bytes=body_max_bytes,
+        upload_max_bytes=upload_max_bytes,
+        upload_prefix=upload_prefix,
+        sheet_max_bytes=sheet_max_bytes,
+        sheet_prefix=sheet_prefix,
     )
     spool.mkdir(mode=0o700, parents=True, exist_ok=True)
     listener = bind(host, port)

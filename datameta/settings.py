@@ -138,6 +138,10 @@ class Settings:
         _one_of("refuse", "warn", "off"),
     )
     body_max_bytes: int = _setting(16 * 1024**2, "Largest JSON request in bytes.", _integer(1024, 1024**3))
+    sheet_max_bytes: int = _setting(64 * 1024**2, "Largest sample sheet in bytes.", _integer(1024, 1024**3))
+    sheet_jobs: int = _setting(
+        2, "Sample sheets that each process reads at the same time, each in up to 1 GiB of memory.", _integer(1, 64)
+    )
     s3_endpoint: str = _setting("", "S3 address as the portal reaches it. Empty: AWS.", _optional_url)
     s3_public_endpoint: str = _setting(
         "", "S3 address as clients reach it. Empty: the same as s3_endpoint.", _optional_url

@@ -33,6 +33,7 @@ VIEW_MODULES = (
     "server",
     "services",
     "sessions",
+    "sheets",
     "submissions",
     "totp",
     "transfers",

@@ -1,7 +1,7 @@
 """Findings: what is wrong with a sheet, where, and how to mend it; identical ones are one, with all their cells."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,9 +76,10 @@ class Findings:
         self.omitted = 0
         self._groups: dict[tuple[Any, ...], Finding] = {}
 
-    def add(self, finding: Finding) -> None:
-        """Add a finding to the one that differs in its rows only."""
-        self.counts[finding.severity] += finding.count
+    def add(self, finding: Finding, *, is_counted: bool = True) -> None:
+        """Add a finding to the one that differs in its rows only; count it, unless it is counted with others."""
+        if is_counted:
+            self.counts[finding.severity] += finding.count
         key = (finding.code, finding.sheet, finding.column, finding.value, finding.message, finding.suggestion)
         known = self._groups.get(key)
         if known is not None:
@@ -88,11 +89,8 @@ class Findings:
         else:
             self.omitted += finding.count
 
-    def extend(self, findings: Iterable[Finding], *, omitted: int, counts: dict[str, int]) -> None:
-        """Add what another process has found, with its counts."""
-        for finding in findings:
-            self.add(finding)
-            self.counts[finding.severity] -= finding.count
+    def count(self, counts: dict[str, int], *, omitted: int) -> None:
+        """Count what another process has found, and left out."""
         for severity, count in counts.items():
             self.counts[Severity(severity)] += count
         self.omitted += omitted

@@ -30,7 +30,14 @@ def run_app() -> Iterator[Callable[..., tuple[Server, socket.socket]]]:
 
     def run(app: Any, *, upload_max_bytes: int = 10) -> tuple[Server, socket.socket]:
         listener = bind("127.0.0.1", 0)
-        limits = Limits(threads=1, body_max_bytes=10, upload_max_bytes=upload_max_bytes, upload_prefix=UPLOAD_PREFIX)
+        limits = Limits(
+            threads=1,
+            body_max_bytes=10,
+            upload_max_bytes=upload_max_bytes,
+            upload_prefix=UPLOAD_PREFIX,
+            sheet_max_bytes=20,
+            sheet_prefix="/sheets/",
+        )
         client = socket.create_connection(listener.getsockname(), timeout=DEADLINE_SECONDS)
         server = Server(app, listener, limits)
         thread = threading.Thread(target=server.run)
