@@ -12,8 +12,8 @@ from datameta.api.idempotency import idempotent
 from datameta.api.parameters import parse_instants
 from datameta.errors import NotFoundError
 from datameta.logic import metadatasets
-from datameta.logic.definitions import list_definitions
 from datameta.logic.metadatasets import MetaDataSetRow, Query
+from datameta.logic.rulebook import list_fields
 
 
 @operation("createMetaDataSet")
@@ -25,13 +25,13 @@ def create_meta_data_set(request: Request) -> Any:
         record=request.openapi_validated.body["record"],
         site_id_format=request.portal_settings.id_metadatasets,
     )
-    return serialize.show_metadataset(request.actor, row, list_definitions(request.db))
+    return serialize.show_metadataset(request.actor, row, list_fields(request.db))
 
 
 @operation("getMetaDataSet")
 def get_meta_data_set(request: Request) -> Any:
     row = metadatasets.get_metadataset(request.db, request.actor, metadataset_id=request.matchdict["id"])
-    return serialize.show_metadataset(request.actor, row, list_definitions(request.db))
+    return serialize.show_metadataset(request.actor, row, list_fields(request.db))
 
 
 @operation("getMetaDataSets")
@@ -80,7 +80,7 @@ def bulk_delete_staged_meta_data_sets(request: Request) -> Any:
 
 
 def _show_page(request: Request, rows: Sequence[MetaDataSetRow]) -> list[dict[str, Any]]:
-    fields = list_definitions(request.db)
+    fields = list_fields(request.db)
     return [serialize.show_metadataset(request.actor, row, fields) for row in rows]
 
 
@@ -88,8 +88,7 @@ def _stream(request: Request, query: Query, rows: Sequence[MetaDataSetRow], curs
     # The check of the answer would read all of it into memory first.
     request.environ["pyramid_openapi3.validate_response"] = False
     actor = request.actor
-    fields = list_definitions(request.db)
-    request.db.expunge_all()
+    fields = list_fields(request.db)
     pages = metadatasets.stream_pages(request.database.sessions, actor, query, cursor=cursor)
 
     def write() -> Iterator[bytes]:

@@ -9,6 +9,7 @@ from datameta.clock import as_utc, to_wire, utc_now
 from datameta.identifiers import to_identifier
 from datameta.logic import records
 from datameta.logic.appsettings import SettingView
+from datameta.logic.fields import Field
 from datameta.logic.files import Download, Upload
 from datameta.logic.metadatasets import MetaDataSetRow
 from datameta.logic.parts import count_parts
@@ -111,8 +112,8 @@ def show_metadatum(metadatum: MetaDatum, services: Mapping[int, dict[str, str]])
     }
 
 
-def show_metadataset(actor: Actor, row: MetaDataSetRow, definitions: Sequence[MetaDatum]) -> dict[str, Any]:
-    """MetaDataSetResponse; ``definitions`` are those of all fields.
+def show_metadataset(actor: Actor, row: MetaDataSetRow, fields: Sequence[Field]) -> dict[str, Any]:
+    """MetaDataSetResponse; ``fields`` are all there are.
 
     The record has every field of no service, and the fields of each service that has answered and
     whose values the reader may see.
@@ -122,18 +123,18 @@ def show_metadataset(actor: Actor, row: MetaDataSetRow, definitions: Sequence[Me
     record: dict[str, str | None] = {}
     file_ids: dict[str, dict[str, str] | None] = {}
     answers: dict[str, dict[str, Any] | None] = {}
-    for metadatum in definitions:
+    for field in fields:
         stored = row.record
-        if metadatum.service_id is not None:
-            if not may_view_service(actor, metadatum.service_id):
+        if field.service_id is not None:
+            if not may_view_service(actor, field.service_id):
                 continue
-            execution = executions.get(metadatum.service_id)
-            answers[metadatum.name] = None if execution is None else show_execution(execution)
+            execution = executions.get(field.service_id)
+            answers[field.name] = None if execution is None else show_execution(execution)
             stored = None if execution is None else execution["record"]
         if stored is not None:
-            record[metadatum.name] = records.show_value(metadatum, stored.get(str(metadatum.id)))
-        if metadatum.is_file:
-            file_ids[metadatum.name] = files.get(metadatum.id)
+            record[field.name] = records.show_value(field, stored.get(field.key))
+        if field.is_file:
+            file_ids[field.name] = files.get(field.id)
     return {
         "record": record,
         "fileIds": file_ids,

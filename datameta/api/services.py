@@ -6,7 +6,7 @@ from pyramid.request import Request
 
 from datameta.api import operation, serialize
 from datameta.logic import services
-from datameta.logic.definitions import list_definitions
+from datameta.logic.rulebook import list_fields
 
 
 @operation("getServiceInfo")
@@ -49,4 +49,4 @@ def execute_service(request: Request) -> Any:
         record=body["record"],
         file_ids=body["fileIds"],
     )
-    return serialize.show_metadataset(request.actor, row, list_definitions(request.db))
+    return serialize.show_metadataset(request.actor, row, list_fields(request.db))

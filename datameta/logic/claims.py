@@ -14,8 +14,9 @@ from sqlalchemy import ARRAY, BigInteger, LargeBinary, Row, Select, bindparam, f
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from datameta.logic.records import hash_value, normalise_value, restore_value
-from datameta.models import MetaDataSet, MetaDatum, ServiceExecution, UniqueClaim
+from datameta.logic.fields import Field
+from datameta.logic.records import hash_value, is_claimable, restore_value
+from datameta.models import MetaDataSet, ServiceExecution, UniqueClaim
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,6 @@ class Claim:
     def key(self) -> tuple[int, int, bytes]:
         """The primary key of the claim."""
         return self.metadatum_id, self.scope, hash_value(self.value)
-
-
-def is_claimable(value: str | None) -> bool:
-    """Say whether a value takes part in uniqueness: null and blank values never collide."""
-    return value is not None and normalise_value(value) != ""
 
 
 def insert_claims(db: Session, wanted: Sequence[Claim]) -> list[Claim]:
@@ -79,28 +75,28 @@ def find_taken(db: Session, wanted: Sequence[Claim]) -> list[Claim]:
     return [claim for claim in wanted if claim.key in taken]
 
 
-def select_submitted_values(metadatum: MetaDatum) -> Select[*tuple[Any, ...]]:
+def select_submitted_values(field: Field) -> Select[*tuple[Any, ...]]:
     """Return the query for every submitted set (id, uuid, site_id) that holds a value of this field, and the value."""
-    source = ServiceExecution.record if metadatum.service_id else MetaDataSet.record
-    value = source[str(metadatum.id)].astext.label("value")
+    source = ServiceExecution.record if field.service_id else MetaDataSet.record
+    value = source[field.key].astext.label("value")
     query = select(MetaDataSet.id, MetaDataSet.uuid, MetaDataSet.site_id, value).where(
         MetaDataSet.submission_id.is_not(None), value.is_not(None)
     )
-    if metadatum.service_id:
+    if field.service_id:
         # A field that came from another service left values behind that nobody sees any more.
         query = query.join(ServiceExecution, ServiceExecution.metadataset_id == MetaDataSet.id).where(
-            ServiceExecution.service_id == metadatum.service_id
+            ServiceExecution.service_id == field.service_id
         )
     return query
 
 
-def list_submitted_values(db: Session, metadatum: MetaDatum) -> list[tuple[Row[Any], str]]:
+def list_submitted_values(db: Session, field: Field) -> list[tuple[Row[Any], str]]:
     """Return every submitted set (id, uuid, site_id) that holds a claimable value of this field, and the value.
 
     The value is as today's definition stores it, as it is in a new submission.
     """
-    rows = db.execute(select_submitted_values(metadatum).order_by(MetaDataSet.id))
-    return [(row, restore_value(metadatum, row.value)) for row in rows if is_claimable(row.value)]
+    rows = db.execute(select_submitted_values(field).order_by(MetaDataSet.id))
+    return [(row, restore_value(field, row.value)) for row in rows if is_claimable(field, row.value)]
 
 
 def _unnest(claims: Sequence[Claim]) -> Any:

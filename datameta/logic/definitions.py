@@ -19,7 +19,9 @@ from datameta.authz import Actor, may_administer_site
 from datameta.errors import ConflictError, ForbiddenError, NotFoundError, Problem, ValidationError
 from datameta.identifiers import find_by_id, to_identifier
 from datameta.logic import audit, claims, records
-from datameta.models import SITE_SCOPE, MetaDataSet, MetaDatum, Service, UniqueClaim
+from datameta.logic.affected import count_affected
+from datameta.logic.rulebook import load_rulebook, make_field
+from datameta.models import SITE_SCOPE, MetaDatum, Service, UniqueClaim
 
 PROBE_DATES = (
     datetime(2024, 2, 29, 23, 58, 57, 123456, tzinfo=UTC),
@@ -45,18 +47,9 @@ class Definition:
     service_id: str | None
 
 
-def list_definitions(db: Session, *, lock: str | None = None) -> Sequence[MetaDatum]:
-    """Return every definition by its order.
-
-    ``lock="share"`` keeps them from changing until the transaction ends: a submission is judged
-    by one set of rules.
-    """
-    query = select(MetaDatum).order_by(MetaDatum.order, MetaDatum.id)
-    if lock == "share":
-        # Locks are taken by id, like everywhere, so that nobody waits in a circle.
-        query = select(MetaDatum).order_by(MetaDatum.id).with_for_update(read=True)
-        return sorted(db.scalars(query), key=lambda metadatum: (metadatum.order, metadatum.id))
-    return db.scalars(query).all()
+def list_definitions(db: Session) -> Sequence[MetaDatum]:
+    """Return every definition by its order."""
+    return db.scalars(select(MetaDatum).order_by(MetaDatum.order, MetaDatum.id)).all()
 
 
 def create_definition(db: Session, actor: Actor, definition: Definition) -> tuple[MetaDatum, int]:
@@ -73,7 +66,7 @@ def create_definition(db: Session, actor: Actor, definition: Definition) -> tupl
     db.add(metadatum)
     _flush_unique_name(db)
     audit.record_event(db, "metadatum.created", actor=actor, entity=metadatum, after=_describe(db, metadatum))
-    return metadatum, count_affected(db, metadatum)
+    return metadatum, count_affected(db, load_rulebook(db), metadatum.id)
 
 
 def update_definition(db: Session, actor: Actor, metadatum_id: str, definition: Definition) -> tuple[MetaDatum, int]:
@@ -96,7 +89,7 @@ def update_definition(db: Session, actor: Actor, metadatum_id: str, definition: 
     was, now = audit.changed(before, _describe(db, metadatum))
     if now:
         audit.record_event(db, "metadatum.changed", actor=actor, entity=metadatum, before=was, after=now)
-    return metadatum, count_affected(db, metadatum)
+    return metadatum, count_affected(db, load_rulebook(db), metadatum.id)
 
 
 def _describe(db: Session, metadatum: MetaDatum) -> dict[str, Any]:
@@ -115,25 +108,6 @@ def _describe(db: Session, metadatum: MetaDatum) -> dict[str, Any]:
         "isSiteUnique": metadatum.is_site_unique,
         "service": None if metadatum.service_id is None else db.get_one(Service, metadatum.service_id).site_id,
     }
-
-
-def count_affected(db: Session, metadatum: MetaDatum) -> int:
-    """Return how many staged sets hold a value (or none) with which this field keeps them from being submitted."""
-    if metadatum.service_id is not None:
-        return 0
-    column = MetaDataSet.record[str(metadatum.id)].astext
-    staged = db.execute(
-        select(MetaDataSet.id, column).where(MetaDataSet.submission_id.is_(None)).execution_options(yield_per=1000)
-    )
-    refused = 0
-    passing = []
-    for metadataset_id, value in staged:
-        if records.check_value(metadatum, records.show_value(metadatum, value)):
-            refused += 1
-        elif metadatum.is_site_unique and claims.is_claimable(value):
-            stored = records.restore_value(metadatum, value)
-            passing.append(claims.Claim(metadatum.id, SITE_SCOPE, stored, metadataset_id))
-    return refused + len(claims.find_taken(db, passing))
 
 
 def check_date_format(date_format: str) -> bool:
@@ -224,7 +198,7 @@ def _claim_submitted(db: Session, metadatum: MetaDatum) -> None:
     db.execute(delete(UniqueClaim).where(UniqueClaim.metadatum_id == metadatum.id, UniqueClaim.scope == SITE_SCOPE))
     if not metadatum.is_site_unique:
         return
-    holders = claims.list_submitted_values(db, metadatum)
+    holders = claims.list_submitted_values(db, make_field(metadatum))
     wanted = [claims.Claim(metadatum.id, SITE_SCOPE, value, metadataset.id) for metadataset, value in holders]
     colliding = {claim.key for claim in claims.insert_claims(db, wanted)}
     if colliding:

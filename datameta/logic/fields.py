@@ -14,7 +14,27 @@ from functools import cached_property
 from typing import Any
 
 MOST_COMPARED = 2000
-"""Terms among which the closest is looked for; in longer lists only synonyms and other spellings are found."""
+"""Spellings among which the closest is looked for; in longer lists only synonyms and other spellings are found."""
+
+INSDC_MISSING_TERMS = (
+    "not applicable",
+    "missing",
+    "not collected",
+    "not provided",
+    "restricted access",
+    "missing: control sample",
+    "missing: sample group",
+    "missing: synthetic construct",
+    "missing: lab stock",
+    "missing: third party data",
+    "missing: data agreement established pre-2023",
+    "missing: endangered species",
+    "missing: human-identifiable",
+)
+"""The terms for missing values of the sequence databases' collaboration, from which a field's are chosen.
+
+Source: https://www.insdc.org/submitting-standards/missing-value-reporting/
+"""
 
 
 class Kind(StrEnum):
@@ -47,22 +67,24 @@ class Vocabulary:
     def suggest(self, text: str) -> str | None:
         """Return the allowed word that ``text`` most likely means, or None."""
         key = fold(text)
-        if key in self._by_spelling:
-            return self._by_spelling[key]
-        if len(self.terms) > MOST_COMPARED:
-            return None
-        close = get_close_matches(key, self._by_spelling, n=1, cutoff=0.75)
-        return self._by_spelling[close[0]] if close else None
+        if key not in self._by_spelling and len(self._by_spelling) <= MOST_COMPARED:
+            key = next(iter(get_close_matches(key, self._by_spelling, n=1, cutoff=0.75)), key)
+        return self._by_spelling.get(key)
 
     @cached_property
-    def _by_spelling(self) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for term in self.terms:
-            found.setdefault(fold(term.term), term.term)
-        for term in self.terms:
-            for synonym in term.synonyms:
-                found.setdefault(fold(synonym), term.term)
+    def _by_spelling(self) -> dict[str, str | None]:
+        """The word by the form of its spellings; None where several words have the same."""
+        found: dict[str, str | None] = {"": None}
+        for spelling, term in self._list_spellings():
+            key = fold(spelling)
+            found[key] = term if found.get(key, term) == term else None
         return found
+
+    def _list_spellings(self) -> Iterable[tuple[str, str]]:
+        for term in self.terms:
+            yield term.term, term.term
+        for term in self.terms:
+            yield from ((synonym, term.term) for synonym in term.synonyms)
 
 
 @dataclass(frozen=True)
@@ -98,6 +120,11 @@ class Field:
         """Say whether ``text`` tells why there is no value."""
         return text in self.missing_terms
 
+    @cached_property
+    def bounds(self) -> tuple[Decimal | None, Decimal | None]:
+        """The least and the greatest number."""
+        return _bound(self.minimum), _bound(self.maximum)
+
 
 class Operator(StrEnum):
     """How a condition compares a field with words, or with another field."""
@@ -113,6 +140,21 @@ class Operator(StrEnum):
     SAME_AS = "same_as"
     OTHER_THAN = "other_than"
 
+    @property
+    def needs_words(self) -> bool:
+        """Whether the field is compared with words."""
+        return self in (Operator.IS, Operator.IS_NOT)
+
+    @property
+    def needs_other(self) -> bool:
+        """Whether the field is compared with another."""
+        return not self.needs_words and self not in (Operator.IS_FILLED, Operator.IS_EMPTY)
+
+    @property
+    def needs_order(self) -> bool:
+        """Whether the two fields need an order, as dates and numbers have."""
+        return self.needs_other and self not in (Operator.SAME_AS, Operator.OTHER_THAN)
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -124,6 +166,11 @@ class Condition:
     words: tuple[str, ...] = ()
     other_id: int | None = None
 
+    @property
+    def field_ids(self) -> tuple[int, ...]:
+        """The fields that it is about."""
+        return (self.field_id,) if self.other_id is None else (self.field_id, self.other_id)
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -133,6 +180,11 @@ class Rule:
     then: tuple[Condition, ...]
     when: tuple[Condition, ...] = ()
 
+    @cached_property
+    def field_ids(self) -> frozenset[int]:
+        """The fields that it is about."""
+        return frozenset(number for condition in (*self.when, *self.then) for number in condition.field_ids)
+
 
 @dataclass(frozen=True)
 class Rulebook:
@@ -140,6 +192,16 @@ class Rulebook:
 
     fields: tuple[Field, ...] = ()
     rules: tuple[Rule, ...] = ()
+
+    @cached_property
+    def by_id(self) -> dict[int, Field]:
+        """The fields by their row ids."""
+        return {field.id: field for field in self.fields}
+
+    @cached_property
+    def by_name(self) -> dict[str, Field]:
+        """The fields by their names."""
+        return {field.name: field for field in self.fields}
 
     def fields_of(self, service_id: int | None) -> list[Field]:
         """Return the fields that one service fills, or with None those that are staged."""
@@ -167,6 +229,11 @@ def fold(text: str) -> str:
     return " ".join("".join(character if character.isalnum() else " " for character in folded).split())
 
 
+def normalise_value(text: str) -> str:
+    """Return the form in which values are compared: NFC, without outer white space."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
 def parse_number(text: str) -> Decimal | None:
     """Return the finite decimal number that ``text`` writes with a point, or None."""
     if not text.isascii() or text != text.strip() or "_" in text:
@@ -176,6 +243,10 @@ def parse_number(text: str) -> Decimal | None:
     except InvalidOperation:
         return None
     return number if number.is_finite() else None
+
+
+def _bound(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
 
 
 def _field_from_json(value: dict[str, Any]) -> Field:

@@ -38,7 +38,8 @@ from datameta.clock import utc_now
 from datameta.identifiers import any_of
 from datameta.logic import sweep
 from datameta.logic.audit import find_broken_seal
-from datameta.logic.claims import is_claimable, select_submitted_values
+from datameta.logic.claims import select_submitted_values
+from datameta.logic.fields import Field
 from datameta.logic.file_rows import store_errors
 from datameta.logic.inventory import (
     ENTRIES,
@@ -51,7 +52,8 @@ from datameta.logic.inventory import (
     read_pages,
     take_inventory,
 )
-from datameta.logic.records import hash_value, restore_value
+from datameta.logic.records import hash_value, is_claimable, restore_value
+from datameta.logic.rulebook import list_fields
 from datameta.logic.verification import hash_content
 from datameta.models import (
     SITE_SCOPE,
@@ -319,13 +321,15 @@ def _select_broken_sets(db: Session) -> Iterator[Query]:
         (Submission.user_id != MetaDataSet.user_id, "somebody else submitted it"),
         (_is_no_record(db, MetaDataSet.record), "its record holds something else than texts of fields"),
     ).outerjoin(Submission, Submission.id == MetaDataSet.submission_id)
-    changed_at = _list_changes(db, "isFile", "service")
-    for metadatum in db.scalars(select(MetaDatum).where(MetaDatum.is_file)).all():
-        query, value, came_at = _select_values(metadatum)
-        message = literal(f"its field {metadatum.name} names a file, and refers to none").label("message")
-        reference = and_(FileReference.metadataset_id == MetaDataSet.id, FileReference.metadatum_id == metadatum.id)
-        query = query.with_only_columns(MetaDataSet.uuid, MetaDataSet.site_id, message)
-        yield query.where(value != "", ~exists().where(reference), _is_after(came_at, changed_at.get(metadatum.id)))
+    changed_at = _list_changes(db, "isFile", "service", "missingTerms")
+    for field in list_fields(db):
+        if field.is_file:
+            query, value, came_at = _select_values(field)
+            message = literal(f"its field {field.name} names a file, and refers to none").label("message")
+            reference = and_(FileReference.metadataset_id == MetaDataSet.id, FileReference.metadatum_id == field.id)
+            query = query.with_only_columns(MetaDataSet.uuid, MetaDataSet.site_id, message)
+            is_name = and_(value != "", value.not_in(field.missing_terms))
+            yield query.where(is_name, ~exists().where(reference), _is_after(came_at, changed_at.get(field.id)))
 
 
 def _select_broken_answers(db: Session) -> Query:
@@ -370,13 +374,13 @@ def _is_no_record(db: Session, record: Any) -> ColumnElement[bool]:
     return or_(~is_object, exists().select_from(entry).where(~is_value))
 
 
-def _select_values(metadatum: MetaDatum) -> tuple[Query, ColumnElement[str], Any]:
+def _select_values(field: Field) -> tuple[Query, ColumnElement[str], Any]:
     """Return the query for the submitted values of a field, the value, and when it came."""
-    query = select_submitted_values(metadatum)
-    if metadatum.service_id:
-        return query, ServiceExecution.record[str(metadatum.id)].astext, ServiceExecution.executed_at
+    query = select_submitted_values(field)
+    if field.service_id:
+        return query, ServiceExecution.record[field.key].astext, ServiceExecution.executed_at
     query = query.join(Submission, Submission.id == MetaDataSet.submission_id)
-    return query, MetaDataSet.record[str(metadatum.id)].astext, Submission.submitted_at
+    return query, MetaDataSet.record[field.key].astext, Submission.submitted_at
 
 
 def _list_changes(db: Session, *names: str) -> dict[int, datetime]:
@@ -400,28 +404,28 @@ def _is_after(instant: ColumnElement[datetime], change: datetime | None) -> Colu
 
 def _list_wanted(db: Session) -> Iterator[tuple[int, int, bytes, int, bool, bool]]:
     """Yield the rows of ``WANTED``."""
-    changed_at = _list_changes(db, "isSubmissionUnique", "service")
+    changed_at = _list_changes(db, "isSubmissionUnique", "service", "missingTerms")
     claimed = set(db.scalars(select(UniqueClaim.metadatum_id).where(UniqueClaim.scope != SITE_SCOPE).distinct()))
-    for metadatum in db.scalars(select(MetaDatum).order_by(MetaDatum.id)).all():
-        query, _, came_at = _select_values(metadatum)
-        if metadatum.is_site_unique:
+    for field in list_fields(db):
+        query, _, came_at = _select_values(field)
+        if field.is_site_unique:
             for row in _stream(db, query):
-                if is_claimable(row.value):
-                    value = restore_value(metadatum, row.value)
-                    yield metadatum.id, SITE_SCOPE, hash_value(value), row.id, True, True
-        is_due = _is_after(came_at, changed_at.get(metadatum.id))
-        if metadatum.is_submission_unique:
+                if is_claimable(field, row.value):
+                    value = restore_value(field, row.value)
+                    yield field.id, SITE_SCOPE, hash_value(value), row.id, True, True
+        is_due = _is_after(came_at, changed_at.get(field.id))
+        if field.is_submission_unique:
             for row in _stream(db, query.add_columns(MetaDataSet.submission_id, is_due.label("is_due"))):
-                if is_claimable(row.value):
-                    is_claimed = metadatum.service_id is not None
-                    yield metadatum.id, row.submission_id, hash_value(row.value), row.id, is_claimed, row.is_due
-        if metadatum.id in claimed:
+                if is_claimable(field, row.value):
+                    is_claimed = field.service_id is not None
+                    yield field.id, row.submission_id, hash_value(row.value), row.id, is_claimed, row.is_due
+        if field.id in claimed:
             # Claims within a submission stay, whatever rules or service their field is given later.
-            value = ServiceExecution.record[str(metadatum.id)].astext
+            value = ServiceExecution.record[field.key].astext
             answers = select(MetaDataSet.id, MetaDataSet.submission_id, value.label("value"))
             answers = answers.join(ServiceExecution, ServiceExecution.metadataset_id == MetaDataSet.id)
             for row in _stream(db, answers.where(value.is_not(None))):
-                yield metadatum.id, row.submission_id, hash_value(row.value), row.id, True, False
+                yield field.id, row.submission_id, hash_value(row.value), row.id, True, False
 
 
 def _compare_claims(db: Session) -> Iterator[Finding]:

@@ -32,7 +32,7 @@ from datameta.identifiers import (
     to_identifier,
 )
 from datameta.logic import audit, records
-from datameta.logic.definitions import list_definitions
+from datameta.logic.rulebook import load_rulebook
 from datameta.models import (
     File,
     FileReference,
@@ -67,7 +67,7 @@ def stage_metadataset(
 
     Raises ``ValidationError`` with everything that is wrong with it.
     """
-    stored, problems = records.check_sent_record(list_definitions(db), record)
+    stored, problems = records.check_sent_record(load_rulebook(db), record)
     if problems:
         raise ValidationError(problems)
     rows = [{"user_id": actor.id, "record": stored}]

@@ -2,26 +2,36 @@
 
 Values are text or null. What was sent is kept as it was sent, with two exceptions that the API
 promises: numbers and booleans become text, and dates are stored as ISO 8601 and shown in the
-field's own format. Everything that is wrong with a record is reported at once.
+field's own format. Everything that is wrong with a record is reported at once, and nothing is put
+right: what a value may have meant is a suggestion.
+
+Whoever reads sample sheets checks by this very code, in a process without a database.
 """
 
 import hashlib
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeAlias
 
 import re2
 
 from datameta.errors import Problem
-from datameta.models import MetaDatum
+from datameta.logic.conditions import check_rules
+from datameta.logic.dates import parse_date as parse_date
+from datameta.logic.dates import parse_stored_date as parse_stored_date
+from datameta.logic.fields import Field, Kind, Rulebook, parse_number
+from datameta.logic.fields import normalise_value as normalise_value
+from datameta.logic.suggestions import suggest_values
 
 MAX_VALUE_LENGTH = 10_000
 MAX_PATTERN_MEMORY = 1 << 20
 
 StoredRecord: TypeAlias = dict[str, str]
 """A record as the database has it: text by the metadatum's row id (as JSON makes keys text)."""
+
+MOST_NAMED = 10
+"""Allowed words that a message names; of longer lists it tells none."""
 
 
 @lru_cache(maxsize=1024)
@@ -40,34 +50,12 @@ def compile_pattern(pattern: str) -> Any:
         raise ValueError(reason.decode() if isinstance(reason, bytes) else str(reason)) from None
 
 
-def parse_date(text: str, date_format: str) -> datetime | None:
-    """Return the instant that ``text`` writes in ``date_format``, or None.
-
-    Only what the format can write again unchanged in meaning is a date: nothing is lost on the way
-    to ISO 8601 and back.
-    """
-    try:
-        value = datetime.strptime(text, date_format)
-        return value if datetime.strptime(value.strftime(date_format), date_format) == value else None
-    except (ValueError, OverflowError):
-        return None
-
-
-def parse_stored_date(text: str) -> datetime | None:
-    """Return the instant of a value that was stored as a date, or None for other text."""
-    try:
-        value = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return value if value.isoformat() == text else None
-
-
-def show_value(metadatum: MetaDatum, stored: str | None) -> str | None:
+def show_value(field: Field, stored: str | None) -> str | None:
     """Return a stored value as people see it: dates in the field's format."""
-    if stored is None or not metadatum.date_time_fmt:
+    if stored is None or not field.date_time_fmt:
         return stored
     value = parse_stored_date(stored)
-    return stored if value is None else value.strftime(metadatum.date_time_fmt)
+    return stored if value is None else value.strftime(field.date_time_fmt)
 
 
 def is_plain_text(text: str) -> bool:
@@ -76,23 +64,24 @@ def is_plain_text(text: str) -> bool:
 
 
 def check_sent_record(
-    definitions: Iterable[MetaDatum], sent: Mapping[str, Any], *, service_id: int | None = None
+    book: Rulebook, sent: Mapping[str, Any], *, service_id: int | None = None
 ) -> tuple[StoredRecord, list[Problem]]:
     """Check a record as a client sent it, keyed by field name.
 
-    The fields that may occur are those of ``service_id``, or those of no service. Returns the
-    record to store (without its nulls) and every problem; a record with problems is not stored.
+    The fields that may occur are those of ``service_id``, or those of no service; rules are for these
+    alone. Returns the record to store (without its nulls) and every problem; a record with problems is
+    not stored.
     """
-    by_name = {metadatum.name: metadatum for metadatum in definitions}
-    texts: dict[str, str | None] = {}
+    texts: dict[int, str | None] = {}
     problems: list[Problem] = []
     unknown: list[Problem] = []
+    faulty: set[int] = set()
     for name, value in sent.items():
-        metadatum = by_name.get(name)
-        if metadatum is None:
+        field = book.by_name.get(name)
+        if field is None:
             shown = name if is_plain_text(name) else name.encode("ascii", "backslashreplace").decode()
             unknown.append(Problem("There is no such field.", "unknown_field", field=shown[:255]))
-        elif metadatum.service_id != service_id:
+        elif field.service_id != service_id:
             message = "Only the service that this field belongs to may set it."
             if service_id is not None:
                 message = "This field does not belong to the service."
@@ -100,22 +89,28 @@ def check_sent_record(
         else:
             text, problem = _text_of(value)
             if problem is None:
-                texts[name] = text
+                texts[field.id] = text
             else:
+                faulty.add(field.id)
                 problems.append(Problem(problem[0], problem[1], field=name))
-    faulty = {problem.field for problem in problems}
     record: StoredRecord = {}
-    for name, metadatum in by_name.items():
-        if metadatum.service_id == service_id and name not in faulty:
-            text = texts.get(name)
-            problems.extend(check_value(metadatum, text))
+    for field in book.fields:
+        if field.service_id == service_id and field.id not in faulty:
+            text = texts.get(field.id)
+            found = check_value(field, text)
+            if found:
+                faulty.add(field.id)
+                problems.extend(found)
             if text is not None:
-                record[str(metadatum.id)] = store_value(metadatum, text)
-    return record, problems + unknown
+                record[field.key] = store_value(field, text)
+    problems.extend(unknown)
+    if service_id is None:
+        problems.extend(check_rules(book, texts, faulty=faulty))
+    return record, problems
 
 
 def check_stored_record(
-    definitions: Sequence[MetaDatum], record: StoredRecord, *, entity: dict[str, str] | None = None
+    book: Rulebook, record: StoredRecord, *, entity: dict[str, str] | None = None
 ) -> tuple[StoredRecord, list[Problem]]:
     """Check a stored record against today's definitions of the fields that belong to no service.
 
@@ -124,53 +119,127 @@ def check_stored_record(
     """
     problems: list[Problem] = []
     current = dict(record)
-    for metadatum in definitions:
-        if metadatum.service_id is None:
-            text = show_value(metadatum, record.get(str(metadatum.id)))
-            problems.extend(check_value(metadatum, text, entity=entity))
+    texts: dict[int, str | None] = {}
+    faulty: set[int] = set()
+    for field in book.fields:
+        if field.service_id is None:
+            text = texts[field.id] = show_value(field, record.get(field.key))
+            found = check_value(field, text, entity=entity)
+            if found:
+                faulty.add(field.id)
+                problems.extend(found)
             if text is not None:
-                current[str(metadatum.id)] = restore_value(metadatum, record[str(metadatum.id)])
+                current[field.key] = restore_value(field, record[field.key])
+    problems.extend(check_rules(book, texts, faulty=faulty, entity=entity))
     return current, problems
 
 
-def check_value(metadatum: MetaDatum, text: str | None, *, entity: dict[str, str] | None = None) -> list[Problem]:
-    """Return what is wrong with one value: mandatory, then regular expression, then date format."""
-    name = metadatum.name
+def check_value(field: Field, text: str | None, *, entity: dict[str, str] | None = None) -> list[Problem]:
+    """Return what is wrong with one value, each problem with what would do instead, if that is known.
+
+    The order is: mandatory, regular expression, date format, then what the refinement asks for.
+    """
+    problems = find_faults(field, text)
+    if problems and text:
+        suggestion = next((value for value in suggest_values(field, text) if _would_do(field, text, value)), None)
+        return [replace(problem, suggestion=suggestion, entity=entity) for problem in problems]
+    return [replace(problem, entity=entity) for problem in problems]
+
+
+def find_faults(field: Field, text: str | None) -> list[Problem]:
+    """Return what is wrong with one value, as ``check_value`` without a suggestion."""
+    name = field.name
     if text is None or text == "":
-        if metadatum.is_mandatory:
-            return [Problem("This field is mandatory.", "mandatory_missing", field=name, entity=entity)]
+        if field.is_mandatory:
+            message = "This field is mandatory."
+            if field.missing_terms:
+                message = f"This field is mandatory. If there is no value, write why: {_join(field.missing_terms)}."
+            return [Problem(message, "mandatory_missing", field=name)]
         if text is None:
             return []
+    if field.is_missing_term(text):
+        return []
     problems = []
-    if metadatum.reg_exp and not compile_pattern(metadatum.reg_exp).fullmatch(text):
-        message = metadatum.regex_description or f"The value does not match the expression {metadatum.reg_exp}."
-        problems.append(Problem(message, "regex_mismatch", field=name, entity=entity))
-    if metadatum.date_time_fmt and parse_date(text, metadatum.date_time_fmt) is None:
-        message = f"The value is not a date of the form {metadatum.date_time_fmt}"
-        message += f", for example {metadatum.example}." if metadatum.example else "."
-        problems.append(Problem(message, "date_mismatch", field=name, entity=entity))
+    if field.reg_exp and not compile_pattern(field.reg_exp).fullmatch(text):
+        message = field.regex_description or f"The value does not match the expression {field.reg_exp}."
+        problems.append(Problem(message, "regex_mismatch", field=name))
+    if field.date_time_fmt and parse_date(text, field.date_time_fmt) is None:
+        message = f"The value is not a date of the form {field.date_time_fmt}"
+        message += f", for example {field.example}." if field.example else "."
+        problems.append(Problem(message, "date_mismatch", field=name))
+    if field.kind == Kind.NUMBER:
+        problems.extend(_find_number_faults(field, text))
+    elif field.kind == Kind.VOCABULARY and text not in field.vocabulary.words:
+        problems.append(_refuse_word(field, text))
     return problems
 
 
-def store_value(metadatum: MetaDatum, text: str) -> str:
+def is_claimable(field: Field, value: str | None) -> bool:
+    """Say whether a value takes part in uniqueness: null, blank values and missing terms never collide."""
+    return value is not None and normalise_value(value) != "" and not field.is_missing_term(value)
+
+
+def get_file_name(field: Field, record: StoredRecord) -> str | None:
+    """Return the name of the file to which a stored record refers; None or empty: it refers to none."""
+    value = record.get(field.key)
+    return None if value is None or field.is_missing_term(value) else value
+
+
+def store_value(field: Field, text: str) -> str:
     """Return the text to store: dates as ISO 8601, the rest as it is."""
-    value = parse_date(text, metadatum.date_time_fmt) if metadatum.date_time_fmt else None
+    value = parse_date(text, field.date_time_fmt) if field.date_time_fmt else None
     return text if value is None else value.isoformat()
 
 
-def restore_value(metadatum: MetaDatum, stored: str) -> str:
+def restore_value(field: Field, stored: str) -> str:
     """Return a stored value as today's definition stores it: text is a date where a format came later."""
-    return stored if parse_stored_date(stored) is not None else store_value(metadatum, stored)
-
-
-def normalise_value(text: str) -> str:
-    """Return the form in which values are compared: NFC, without outer white space."""
-    return unicodedata.normalize("NFC", text).strip()
+    return stored if parse_stored_date(stored) is not None else store_value(field, stored)
 
 
 def hash_value(text: str) -> bytes:
     """Return the SHA-256 by which a value is claimed."""
     return hashlib.sha256(normalise_value(text).encode()).digest()
+
+
+def _would_do(field: Field, text: str, value: str) -> bool:
+    return value not in (text, "") and not find_faults(field, value)
+
+
+def _find_number_faults(field: Field, text: str) -> list[Problem]:
+    number = parse_number(text)
+    unit = f" {field.unit}" if field.unit else ""
+    if number is None:
+        message = "This is not a number. Write it with a point, like 0.5."
+        if field.unit:
+            message = f"This is not a number. Write it with a point, like 0.5, and without its unit, {field.unit}."
+        return [Problem(message, "not_a_number", field=field.name)]
+    if field.is_integer and not text.removeprefix("-").removeprefix("+").isdigit():
+        return [Problem("This is not a whole number. Write it in digits alone.", "not_an_integer", field=field.name)]
+    least, greatest = field.bounds
+    if (least is None or least <= number) and (greatest is None or number <= greatest):
+        return []
+    message = f"The number must be from {field.minimum} to {field.maximum}{unit}."
+    if greatest is None:
+        message = f"The number must be at least {field.minimum}{unit}."
+    elif least is None:
+        message = f"The number must be at most {field.maximum}{unit}."
+    return [Problem(message, "out_of_bounds", field=field.name)]
+
+
+def _refuse_word(field: Field, text: str) -> Problem:
+    word = field.vocabulary.suggest(text)
+    message = "This is none of the allowed words."
+    if word is not None:
+        message = f"This is none of the allowed words. Did you mean “{word}”?"
+    elif len(field.vocabulary.terms) <= MOST_NAMED:
+        message = (
+            f"This is none of the allowed words, which are: {_join(term.term for term in field.vocabulary.terms)}."
+        )
+    return Problem(message, "not_in_vocabulary", field=field.name)
+
+
+def _join(words: Iterable[str]) -> str:
+    return ", ".join(f"“{word}”" for word in words)
 
 
 def _text_of(value: Any) -> tuple[str | None, tuple[str, str] | None]:

@@ -22,8 +22,8 @@ from datameta.identifiers import (
 )
 from datameta.logic import audit, claims, records
 from datameta.logic.claims import Claim
-from datameta.logic.definitions import list_definitions
 from datameta.logic.metadatasets import MetaDataSetRow, read_metadataset
+from datameta.logic.rulebook import load_rulebook
 from datameta.logic.submissions import collect_files, match_files
 from datameta.models import (
     SITE_SCOPE,
@@ -134,11 +134,11 @@ def execute_service(
         raise ForbiddenError("Only users of the service may answer for it.", code="not_a_service_user")
     if metadataset.submission_id is None:
         raise ForbiddenError("The metadataset is not submitted.", code="not_submitted")
-    definitions = list_definitions(db, lock="share")
-    fields = [metadatum for metadatum in definitions if metadatum.service_id == service.id]
-    stored, problems = records.check_sent_record(definitions, record, service_id=service.id)
+    book = load_rulebook(db, lock="share")
+    fields = book.fields_of(service.id)
+    stored, problems = records.check_sent_record(book, record, service_id=service.id)
     files = collect_files(db, actor, file_ids, problems)
-    named = [(metadataset, metadatum, stored.get(str(metadatum.id))) for metadatum in fields if metadatum.is_file]
+    named = [(metadataset, field, records.get_file_name(field, stored)) for field in fields if field.is_file]
     references, file_problems = match_files(files, named)
     problems.extend(file_problems)
     row = {"service_id": service.id, "metadataset_id": metadataset.id, "user_id": actor.id, "record": stored}
@@ -149,21 +149,22 @@ def execute_service(
         message = "The service has answered for this metadataset already."
         raise ResourceNotModifiableError(Problem(message, "not_modifiable", entity=to_identifier(metadataset)))
     wanted = [
-        Claim(metadatum.id, scope, value, metadataset.id)
-        for metadatum in fields
+        Claim(field.id, scope, value, metadataset.id)
+        for field in fields
         for scope, is_unique in (
-            (SITE_SCOPE, metadatum.is_site_unique),
-            (metadataset.submission_id, metadatum.is_submission_unique),
+            (SITE_SCOPE, field.is_site_unique),
+            (metadataset.submission_id, field.is_submission_unique),
         )
-        if is_unique and (value := stored.get(str(metadatum.id))) is not None and claims.is_claimable(value)
+        if is_unique and (value := stored.get(field.key)) is not None and records.is_claimable(field, value)
     ]
-    names = {metadatum.id: metadatum.name for metadatum in fields}
     for claim in claims.insert_claims(db, wanted):
         place, code = (
             ("site", "not_unique_in_site") if claim.scope == SITE_SCOPE else ("submission", "not_unique_in_submission")
         )
         message = f"Another metadataset of the {place} holds this value already."
-        problems.append(Problem(message, code, field=names[claim.metadatum_id], entity=to_identifier(metadataset)))
+        problems.append(
+            Problem(message, code, field=book.by_id[claim.metadatum_id].name, entity=to_identifier(metadataset))
+        )
     if problems:
         raise ValidationError(problems)
     if files:

@@ -5,10 +5,11 @@ check can promise, that a value is unique under concurrency, the claims decide i
 submitting transaction.
 """
 
+import dataclasses
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -29,9 +30,10 @@ from datameta.identifiers import (
 )
 from datameta.logic import audit, claims, records
 from datameta.logic.claims import Claim
-from datameta.logic.definitions import list_definitions
+from datameta.logic.fields import Field, Rulebook
 from datameta.logic.file_rows import EXISTING, is_bound
 from datameta.logic.records import StoredRecord
+from datameta.logic.rulebook import load_rulebook
 from datameta.models import (
     SITE_SCOPE,
     File,
@@ -39,7 +41,6 @@ from datameta.models import (
     FileState,
     Group,
     MetaDataSet,
-    MetaDatum,
     Submission,
     User,
 )
@@ -49,14 +50,15 @@ from datameta.settings import SiteIdFormat
 
 @dataclass
 class Bundle:
-    """Everything a submission consists of, as the check found it."""
+    """Everything a submission consists of, as the check found it, and what it was checked by."""
 
-    metadatasets: list[MetaDataSet] = field(default_factory=list)
-    files: list[File] = field(default_factory=list)
-    values: dict[int, StoredRecord] = field(default_factory=dict)
-    references: list[dict[str, int]] = field(default_factory=list)
-    claims: list[Claim] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    book: Rulebook
+    metadatasets: list[MetaDataSet] = dataclasses.field(default_factory=list)
+    files: list[File] = dataclasses.field(default_factory=list)
+    values: dict[int, StoredRecord] = dataclasses.field(default_factory=dict)
+    references: list[dict[str, int]] = dataclasses.field(default_factory=list)
+    claims: list[Claim] = dataclasses.field(default_factory=list)
+    problems: list[Problem] = dataclasses.field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def create_submission(
     [submission] = insert_with_site_ids(db, Submission, site_id_format, [row])
     refused = claims.insert_claims(db, bundle.claims)
     if refused:
-        raise ValidationError(_site_problems(refused, bundle, list_definitions(db)))
+        raise ValidationError(_site_problems(refused, bundle))
     if bundle.references:
         db.execute(insert(FileReference), bundle.references)
     rewritten = [
@@ -136,44 +138,43 @@ def check_submission(
 
     With ``lock`` the definitions, sets and files stay as they were checked until the transaction ends.
     """
-    bundle = Bundle()
+    bundle = Bundle(load_rulebook(db, lock="share" if lock else None))
     if not metadataset_ids and not file_ids:
         bundle.problems.append(Problem("A submission holds at least one metadataset or file.", "empty_submission"))
-    definitions = list_definitions(db, lock="share" if lock else None)
     bundle.metadatasets = _collect(db, actor, MetaDataSet, metadataset_ids, "metadatasetIds", bundle.problems, lock)
     bundle.files = _collect(db, actor, File, file_ids, "fileIds", bundle.problems, lock)
     for metadataset in bundle.metadatasets:
         current, problems = records.check_stored_record(
-            definitions, metadataset.record, entity=to_identifier(metadataset)
+            bundle.book, metadataset.record, entity=to_identifier(metadataset)
         )
         bundle.values[metadataset.id] = current
         bundle.problems.extend(problems)
-    fields = [metadatum for metadatum in definitions if metadatum.service_id is None]
+    fields = bundle.book.fields_of(None)
     named = [
-        (metadataset, metadatum, bundle.values[metadataset.id].get(str(metadatum.id)))
-        for metadatum in fields
-        if metadatum.is_file
+        (metadataset, field, records.get_file_name(field, bundle.values[metadataset.id]))
+        for field in fields
+        if field.is_file
         for metadataset in bundle.metadatasets
     ]
     bundle.references, problems = match_files(bundle.files, named)
     bundle.problems.extend(problems)
     _check_unique_in_submission(bundle, fields)
     bundle.claims = [
-        Claim(metadatum.id, SITE_SCOPE, value, metadataset.id)
-        for metadatum in fields
-        if metadatum.is_site_unique
+        Claim(field.id, SITE_SCOPE, value, metadataset.id)
+        for field in fields
+        if field.is_site_unique
         for metadataset in bundle.metadatasets
         # What was submitted already holds its own values.
         if metadataset.submission_id is None
-        and (value := bundle.values[metadataset.id].get(str(metadatum.id))) is not None
-        and claims.is_claimable(value)
+        and (value := bundle.values[metadataset.id].get(field.key)) is not None
+        and records.is_claimable(field, value)
     ]
-    bundle.problems.extend(_site_problems(claims.find_taken(db, bundle.claims), bundle, definitions))
+    bundle.problems.extend(_site_problems(claims.find_taken(db, bundle.claims), bundle))
     return bundle
 
 
 def match_files(
-    files: Sequence[File], named: Iterable[tuple[Any, MetaDatum, str | None]]
+    files: Sequence[File], named: Iterable[tuple[Any, Field, str | None]]
 ) -> tuple[list[dict[str, int]], list[Problem]]:
     """Match files with the fields that name them, one to one.
 
@@ -195,19 +196,19 @@ def match_files(
                 )
                 for file in same
             )
-    references: dict[str, list[tuple[Any, MetaDatum, str]]] = defaultdict(list)
-    for metadataset, metadatum, name in named:
+    references: dict[str, list[tuple[Any, Field, str]]] = defaultdict(list)
+    for metadataset, field, name in named:
         if name:
-            references[_file_key(name)].append((metadataset, metadatum, name))
+            references[_file_key(name)].append((metadataset, field, name))
     matched = []
     for key, places in references.items():
-        for metadataset, metadatum, name in places:
+        for metadataset, field, name in places:
             if len(places) > 1:
                 problems.append(
                     Problem(
                         f"The file {name} is named more than once.",
                         "duplicate_file_reference",
-                        field=metadatum.name,
+                        field=field.name,
                         entity=to_identifier(metadataset),
                     )
                 )
@@ -216,13 +217,13 @@ def match_files(
                     Problem(
                         f"There is no file named {name} in the submission.",
                         "file_missing",
-                        field=metadatum.name,
+                        field=field.name,
                         entity=to_identifier(metadataset),
                     )
                 )
             elif len(places) == 1:
                 matched.append(
-                    {"metadataset_id": metadataset.id, "metadatum_id": metadatum.id, "file_id": by_name[key][0].id}
+                    {"metadataset_id": metadataset.id, "metadatum_id": field.id, "file_id": by_name[key][0].id}
                 )
     for key, same in by_name.items():
         if key not in references:
@@ -401,14 +402,14 @@ def _check_row(row: Any, name: str) -> Problem | None:
     return None
 
 
-def _check_unique_in_submission(bundle: Bundle, fields: Iterable[MetaDatum]) -> None:
-    for metadatum in fields:
-        if not (metadatum.is_submission_unique or metadatum.is_site_unique):
+def _check_unique_in_submission(bundle: Bundle, fields: Iterable[Field]) -> None:
+    for field in fields:
+        if not (field.is_submission_unique or field.is_site_unique):
             continue
         holders: dict[str, list[MetaDataSet]] = defaultdict(list)
         for metadataset in bundle.metadatasets:
-            value = bundle.values[metadataset.id].get(str(metadatum.id))
-            if value is not None and claims.is_claimable(value):
+            value = bundle.values[metadataset.id].get(field.key)
+            if value is not None and records.is_claimable(field, value):
                 holders[records.normalise_value(value)].append(metadataset)
         for same in holders.values():
             if len(same) > 1:
@@ -416,21 +417,20 @@ def _check_unique_in_submission(bundle: Bundle, fields: Iterable[MetaDatum]) -> 
                     Problem(
                         "This value occurs more than once in the submission.",
                         "not_unique_in_submission",
-                        field=metadatum.name,
+                        field=field.name,
                         entity=to_identifier(metadataset),
                     )
                     for metadataset in same
                 )
 
 
-def _site_problems(refused: Iterable[Claim], bundle: Bundle, definitions: Iterable[MetaDatum]) -> list[Problem]:
-    names = {metadatum.id: metadatum.name for metadatum in definitions}
+def _site_problems(refused: Iterable[Claim], bundle: Bundle) -> list[Problem]:
     entities = {metadataset.id: metadataset for metadataset in bundle.metadatasets}
     return [
         Problem(
             "Another submission of this site holds this value already.",
             "not_unique_in_site",
-            field=names[claim.metadatum_id],
+            field=bundle.book.by_id[claim.metadatum_id].name,
             entity=to_identifier(entities[claim.metadataset_id]),
         )
         for claim in refused

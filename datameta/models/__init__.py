@@ -16,7 +16,15 @@ from datameta.models.audit import AuditEvent, AuditPending, AuditSeal
 from datameta.models.base import Base
 from datameta.models.files import DownloadToken, File, FileReference, FileState, UploadPart
 from datameta.models.idempotency import IdempotentAnswer
-from datameta.models.metadata import SITE_SCOPE, MetaDataSet, MetaDatum, UniqueClaim
+from datameta.models.metadata import (
+    SITE_SCOPE,
+    MetaDataSet,
+    MetaDatum,
+    RecordRule,
+    RuleCondition,
+    UniqueClaim,
+    VocabularyTerm,
+)
 from datameta.models.services import Service, ServiceExecution, ServiceUser
 from datameta.models.submissions import Submission
 
@@ -39,8 +47,10 @@ __all__ = [
     "MetaDatum",
     "OldPassword",
     "PasswordToken",
+    "RecordRule",
     "RecoveryCode",
     "Registration",
+    "RuleCondition",
     "Service",
     "ServiceExecution",
     "ServiceUser",
@@ -49,4 +59,5 @@ __all__ = [
     "UniqueClaim",
     "UploadPart",
     "User",
+    "VocabularyTerm",
 ]

@@ -5,21 +5,26 @@ no record. Values are text; a key that is missing means null.
 """
 
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, String, text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, String, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from datameta.models.base import Base, CreatedAt, HasSiteId, HasUuid
+from datameta.models.base import Base, CreatedAt, HasSiteId, HasUuid, PrimaryKey
 from datameta.models.submissions import Submission
 
 SITE_SCOPE = 0
 
 
 class MetaDatum(HasUuid, Base):
-    """The definition of one field; with a service, only that service fills it."""
+    """The definition of one field, and its refinement; with a service, only that service fills it.
+
+    ``vocabulary_version`` is another with every change of the field's terms, and never one that was before.
+    """
 
     __tablename__ = "metadata"
+    __table_args__ = (CheckConstraint("kind IN ('text', 'vocabulary', 'number')", name="kind"),)
 
     name: Mapped[str] = mapped_column(String(255), unique=True)
     regex_description: Mapped[str | None] = mapped_column(String(10_000))
@@ -33,6 +38,48 @@ class MetaDatum(HasUuid, Base):
     is_submission_unique: Mapped[bool]
     is_site_unique: Mapped[bool]
     service_id: Mapped[int | None] = mapped_column(ForeignKey("services.id"), index=True)
+    kind: Mapped[str] = mapped_column(String(20), default="text", server_default="text")
+    unit: Mapped[str | None] = mapped_column(String(50))
+    minimum: Mapped[str | None] = mapped_column(String(50))
+    maximum: Mapped[str | None] = mapped_column(String(50))
+    is_integer: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    missing_terms: Mapped[list[str]] = mapped_column(ARRAY(String(100)), default=list, server_default=text("'{}'"))
+    vocabulary_version: Mapped[UUID | None] = mapped_column(Uuid)
+
+
+class VocabularyTerm(Base):
+    """A word that a field may hold, and others that mean the same and are not allowed."""
+
+    __tablename__ = "vocabulary_terms"
+
+    metadatum_id: Mapped[int] = mapped_column(ForeignKey("metadata.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    term: Mapped[str] = mapped_column(String(255))
+    synonyms: Mapped[list[str]] = mapped_column(ARRAY(String(255)))
+
+
+class RecordRule(Base):
+    """A rule between fields: where some conditions hold, others must; the message tells who breaks it why."""
+
+    __tablename__ = "record_rules"
+
+    id: Mapped[PrimaryKey]
+    position: Mapped[int] = mapped_column(unique=True)
+    message: Mapped[str] = mapped_column(String(1000))
+
+
+class RuleCondition(Base):
+    """A condition of a rule: one that must hold (``is_demand``), or one that says where the rule applies."""
+
+    __tablename__ = "rule_conditions"
+
+    rule_id: Mapped[int] = mapped_column(ForeignKey("record_rules.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    is_demand: Mapped[bool]
+    metadatum_id: Mapped[int] = mapped_column(ForeignKey("metadata.id"), index=True)
+    operator: Mapped[str] = mapped_column(String(20))
+    words: Mapped[list[str]] = mapped_column(ARRAY(String(255)))
+    other_id: Mapped[int | None] = mapped_column(ForeignKey("metadata.id"), index=True)
 
 
 class MetaDataSet(HasSiteId, Base):
@@ -42,6 +89,8 @@ class MetaDataSet(HasSiteId, Base):
     __table_args__ = (
         Index("ix_metadatasets_staged_by", "user_id", postgresql_where=text("submission_id IS NULL")),
         Index("ix_metadatasets_submission_id", "submission_id", "id"),
+        # By these, sets that hold the same are found: a record may be longer than what an index takes.
+        Index("ix_metadatasets_same", "user_id", text("md5(record::text)")),
     )
 
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))

@@ -10,21 +10,31 @@ from hypothesis import strategies as st
 from datameta.api.validation import parse_json
 from datameta.logic import records
 from datameta.logic.definitions import check_date_format
-from datameta.models import MetaDatum
+from datameta.logic.fields import Field, Rulebook
 from tests.conftest import Portal, codes
 
 DATE_FORMATS = ("%Y-%m-%d", "%d.%m.%Y", "%d.%m.%y", "%d %B %Y %I:%M %p", "%Y-%m-%dT%H:%M:%S.%f%z", "%G-W%V-%u", "%H:%M")
 
 
-def make_field(name: str = "A", **changes: Any) -> MetaDatum:
+def make_field(name: str = "A", **changes: Any) -> Field:
     """Return a definition that no database knows."""
-    values = {"id": 1, "is_mandatory": False, "is_file": False, "is_site_unique": False, "service_id": None}
-    return MetaDatum(name=name, **{**values, **changes})
+    return Field(**{"id": 1, "name": name, **changes})
 
 
-def check_one(field: MetaDatum, value: Any) -> tuple[str | None, list[str]]:
+def make_book(*fields: Field) -> Rulebook:
+    """Return fields without rules."""
+    return Rulebook(fields)
+
+
+def check_stored(field: Field, record: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Return what is stored of a stored record by today's definition, and the codes of what is wrong with it."""
+    current, problems = records.check_stored_record(make_book(field), record)
+    return current, [problem.code for problem in problems]
+
+
+def check_one(field: Field, value: Any) -> tuple[str | None, list[str]]:
     """Return what is stored for one value, and the codes of what is wrong with it."""
-    record, problems = records.check_sent_record([field], {field.name: value})
+    record, problems = records.check_sent_record(make_book(field), {field.name: value})
     return record.get(str(field.id)), [problem.code for problem in problems]
 
 
@@ -36,7 +46,7 @@ def test_every_fault_is_told_in_the_order_of_the_rules() -> None:
         make_field("Answer", id=4, service_id=7),
     ]
     sent = {"Else": "x", "Answer": "y", "Day": "yesterday", "Zip": "12"}
-    _, problems = records.check_sent_record(fields, sent)
+    _, problems = records.check_sent_record(make_book(*fields), sent)
     assert [(problem.field, problem.code, problem.message) for problem in problems] == [
         ("Must", "mandatory_missing", "This field is mandatory."),
         ("Day", "regex_mismatch", "Digits and dots."),
@@ -49,14 +59,14 @@ def test_every_fault_is_told_in_the_order_of_the_rules() -> None:
 
 @pytest.mark.parametrize("sent", [{}, {"A": None}, {"A": ""}])
 def test_a_mandatory_field_needs_a_value(sent: dict[str, Any]) -> None:
-    _, problems = records.check_sent_record([make_field(is_mandatory=True)], sent)
+    _, problems = records.check_sent_record(make_book(make_field(is_mandatory=True)), sent)
     assert [problem.code for problem in problems] == ["mandatory_missing"]
 
 
 def test_null_passes_every_rule_of_an_optional_field() -> None:
     field = make_field(reg_exp="x", date_time_fmt="%Y")
     assert check_one(field, None) == (None, [])
-    assert records.check_sent_record([field], {}) == ({}, [])
+    assert records.check_sent_record(make_book(field), {}) == ({}, [])
 
 
 def test_a_date_problem_shows_the_example() -> None:
@@ -66,8 +76,8 @@ def test_a_date_problem_shows_the_example() -> None:
 
 def test_a_service_answers_its_own_fields_only() -> None:
     fields = [make_field("Lab", id=1, is_mandatory=True), make_field("Result", id=2, service_id=7)]
-    assert records.check_sent_record(fields, {"Result": "fine"}, service_id=7) == ({"2": "fine"}, [])
-    _, [problem] = records.check_sent_record(fields, {"Lab": "x"}, service_id=7)
+    assert records.check_sent_record(make_book(*fields), {"Result": "fine"}, service_id=7) == ({"2": "fine"}, [])
+    _, [problem] = records.check_sent_record(make_book(*fields), {"Lab": "x"}, service_id=7)
     assert (problem.code, problem.message) == ("service_field", "This field does not belong to the service.")
 
 
@@ -108,7 +118,7 @@ def test_a_text_of_ten_thousand_characters_is_stored() -> None:
 
 
 def test_an_unknown_field_with_a_broken_name_can_be_shown() -> None:
-    _, [problem] = records.check_sent_record([], {"\ud800" + "x" * 300: "v"})
+    _, [problem] = records.check_sent_record(make_book(), {"\ud800" + "x" * 300: "v"})
     assert problem.field == "\\ud800" + "x" * 249
 
 
@@ -185,20 +195,27 @@ def test_text_from_before_the_date_format_is_shown_as_it_was_and_judged_by_the_f
     field = make_field(date_time_fmt="%d.%m.%Y")
     for text in ("some day", "2025-12-24", "20251224"):
         assert records.show_value(field, text) == text
-        assert [problem.code for problem in records.check_stored_record([field], {"1": text})[1]] == ["date_mismatch"]
-    current, problems = records.check_stored_record([field], {"1": "24.12.2025", "9": "of a field that is no more"})
+        assert [problem.code for problem in records.check_stored_record(make_book(field), {"1": text})[1]] == [
+            "date_mismatch"
+        ]
+    current, problems = records.check_stored_record(
+        make_book(field), {"1": "24.12.2025", "9": "of a field that is no more"}
+    )
     assert (current, problems) == ({"1": "2025-12-24T00:00:00", "9": "of a field that is no more"}, [])
 
 
 def test_a_date_stored_in_full_keeps_what_a_shorter_format_does_not_show() -> None:
     field = make_field(date_time_fmt="%Y")
     assert records.show_value(field, "2025-12-24T00:00:00") == "2025"
-    assert records.check_stored_record([field], {"1": "2025-12-24T00:00:00"}) == ({"1": "2025-12-24T00:00:00"}, [])
+    assert records.check_stored_record(make_book(field), {"1": "2025-12-24T00:00:00"}) == (
+        {"1": "2025-12-24T00:00:00"},
+        [],
+    )
 
 
 def test_a_stored_record_is_checked_without_the_fields_of_services() -> None:
     fields = [make_field("Must", is_mandatory=True), make_field("Answer", id=2, is_mandatory=True, service_id=7)]
-    _, problems = records.check_stored_record(fields, {}, entity={"uuid": "u"})
+    _, problems = records.check_stored_record(make_book(*fields), {}, entity={"uuid": "u"})
     assert [(problem.field, problem.entity) for problem in problems] == [("Must", {"uuid": "u"})]
 
 
