@@ -23,6 +23,7 @@ from datameta.logic.identity import SETUP_REQUIRED, get_key_actor, get_session_a
 
 AUTHENTICATED = "authenticated"
 COOKIE = "datameta"
+SHEETS = ("/sheets/check", "/sheets/stage", "/sheets/annotate")
 SAFE_METHODS = ("GET", "HEAD")
 ENROLMENT = {
     ("GET", "/rpc/whoami"),

@@ -15,10 +15,13 @@ from datameta.logic.metadatasets import MetaDataSetRow
 from datameta.logic.parts import count_parts
 from datameta.logic.registrations import RegistrationView
 from datameta.logic.services import ServiceView
+from datameta.logic.sheets import Report, StagedRow, TableReport
 from datameta.logic.submissions import Submitted
 from datameta.logic.uploads import PartUpload
 from datameta.logic.users import UserView
 from datameta.models import ApiKey, AuditEvent, File, FileState, Group, MetaDatum, User
+from datameta.sheets.findings import Finding
+from datameta.sheets.values import Severity, to_letters
 from datameta.storage import Part
 
 SESSION_STATES = {
@@ -338,4 +341,75 @@ def show_event(actor: Actor, event: AuditEvent, seal: bytes | None) -> dict[str,
         "before": event.before,
         "after": event.after,
         "hash": None if seal is None else seal.hex(),
+    }
+
+
+def show_sheet_report(report: Report) -> dict[str, Any]:
+    """SheetReport."""
+    read = [table for table in report.tables if table.state == "read"]
+    template = None
+    if report.template is not None:
+        template = {"version": report.template, "isCurrent": report.is_template_current}
+    return {
+        "filename": report.filename,
+        "format": report.format,
+        "template": template,
+        "sheets": [_show_table(table) for table in report.tables],
+        "rows": sum(table.rows for table in read),
+        "goodRows": sum(table.good_rows for table in read),
+        "errors": report.findings.counts[Severity.ERROR],
+        "warnings": report.findings.counts[Severity.WARNING],
+        "notes": report.findings.counts[Severity.NOTE],
+        "findings": [_show_finding(finding) for finding in report.findings],
+        "findingsOmitted": report.findings.omitted,
+        "files": [
+            {"name": file.name, "sheet": file.sheet, "row": file.row, "cell": f"{to_letters(file.column)}{file.row}"}
+            for file in report.files
+        ],
+    }
+
+
+def show_staged_sheet(report: Report, rows: Iterable[StagedRow]) -> dict[str, Any]:
+    """StagedSheet."""
+    staged = [
+        {
+            "sheet": row.sheet,
+            "row": row.row,
+            "id": to_identifier(row.metadataset),
+            "isNew": row.is_new,
+            "submissionId": None if row.submission is None else to_identifier(row.submission),
+        }
+        for row in rows
+    ]
+    return {**show_sheet_report(report), "staged": staged}
+
+
+def _show_table(table: TableReport) -> dict[str, Any]:
+    columns = [
+        {"column": to_letters(column["index"]), "header": column["header"], "field": column["field"]}
+        for column in table.columns
+    ]
+    return {
+        "name": table.name,
+        "state": table.state,
+        "headerRow": table.header_row,
+        "rows": table.rows,
+        "columns": columns,
+    }
+
+
+def _show_finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "severity": str(finding.severity),
+        "code": finding.code,
+        "message": finding.message,
+        "sheet": finding.sheet,
+        "field": finding.field,
+        "column": None if finding.column is None else to_letters(finding.column),
+        "row": finding.rows[0] if finding.rows else None,
+        "cell": finding.cell,
+        "value": finding.value,
+        "suggestion": finding.suggestion,
+        "count": finding.count,
+        "cells": finding.list_areas(),
     }

@@ -317,7 +317,7 @@ class _Check:
             wanted = [
                 claims.Claim(field.id, SITE_SCOPE, value, number)
                 for number, record in rows
-                if (value := record.get(field.key)) is not None and claims.is_claimable(field, value)
+                if (value := record.get(field.key)) is not None and records.is_claimable(field, value)
             ]
             message = "Another submission of this site holds this value already; the field must be unique."
             for claim in claims.find_taken(self._db, wanted):
@@ -332,7 +332,7 @@ class _Check:
         for number, record in rows:
             for field in unique:
                 value = record.get(field.key)
-                if value is None or not claims.is_claimable(field, value):
+                if value is None or not records.is_claimable(field, value):
                     continue
                 holders = self._staged_values.get((field.key, records.normalise_value(value)), [])
                 others = [site_id for set_id, site_id in holders if set_id not in self._used]
@@ -352,7 +352,7 @@ class _Check:
         )
         for set_id, site_id, *texts in self._db.execute(query):
             for field, text in zip(unique, texts, strict=True):
-                if text is not None and claims.is_claimable(field, text):
+                if text is not None and records.is_claimable(field, text):
                     values[field.key, records.normalise_value(text)].append((set_id, site_id))
         return values
 
@@ -362,8 +362,7 @@ class _Check:
         for field in self._fields:
             index = table.column_of(field.name) if field.is_file else None
             for number, record in rows if index is not None else ():
-                name = record.get(field.key)
-                if name is not None and not field.is_missing_term(name):
+                if name := records.get_file_name(field, record):
                     assert index is not None, "a column that is read"
                     named.append((number, field, name))
                     self.report.files.append(NamedFile(name, table.name, number, index))

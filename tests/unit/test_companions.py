@@ -39,7 +39,8 @@ def accompany(announce):
 
 sys.exit(server.serve(
     lambda: app, host="127.0.0.1", port=0, workers=1, threads=1, body_max_bytes=1000, upload_max_bytes=1000,
-    upload_prefix="/upload", sheet_max_bytes=1000, sheet_prefix="/sheets", spool=home / "spool", announce=lambda url: (home / "url").write_text(url),
+    upload_prefix="/upload", sheet_max_bytes=1000, sheet_prefix="/sheets",
+    spool=home / "spool", announce=lambda url: (home / "url").write_text(url),
     companions=[accompany],
 ))
 """
