@@ -32,6 +32,8 @@ ENROLMENT = {
     ("PUT", "/users/{id}/totp"),
 }
 """All that is open to a session whose user has yet to set up a second factor."""
+TYPES_BY_COOKIE = ("application/json", "text/csv")
+"""Types that no page of another site can send unasked."""
 _BEARER = re.compile(rf"Bearer +([A-Za-z0-9]{{{TOKEN_LENGTH}}}) *", re.IGNORECASE)
 _COOKIE_VALUE = re.compile(rf"[A-Za-z0-9]{{{TOKEN_LENGTH}}}")
 _PORTS = {"http": 80, "https": 443}
@@ -144,8 +146,9 @@ def _require_own_page(request: Request, token: str) -> None:
         message = "A change by cookie needs the session's csrfToken in the header X-CSRF-Token."
         raise ForbiddenError(message, code="csrf_failed")
     # Not is_body_readable: under waitress that is true without a body as well.
-    if request.content_length and request.content_type != "application/json":
-        raise ForbiddenError("A change by cookie is sent as Content-Type: application/json.", code="csrf_failed")
+    if request.content_length and request.content_type not in TYPES_BY_COOKIE:
+        message = "A change by cookie is sent as Content-Type: application/json, or text/csv where it is a table."
+        raise ForbiddenError(message, code="csrf_failed")
 
 
 def _parse_origin(text: str) -> tuple[str, str | None, int | None] | None:
