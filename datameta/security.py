@@ -23,7 +23,6 @@ from datameta.logic.identity import SETUP_REQUIRED, get_key_actor, get_session_a
 
 AUTHENTICATED = "authenticated"
 COOKIE = "datameta"
-SHEETS = ("/sheets/check", "/sheets/stage", "/sheets/annotate")
 SAFE_METHODS = ("GET", "HEAD")
 ENROLMENT = {
     ("GET", "/rpc/whoami"),
@@ -33,6 +32,8 @@ ENROLMENT = {
     ("PUT", "/users/{id}/totp"),
 }
 """All that is open to a session whose user has yet to set up a second factor."""
+TYPES_BY_COOKIE = ("application/json", "text/csv", "application/octet-stream")
+"""Types that no page of another site can send unasked."""
 _BEARER = re.compile(rf"Bearer +([A-Za-z0-9]{{{TOKEN_LENGTH}}}) *", re.IGNORECASE)
 _COOKIE_VALUE = re.compile(rf"[A-Za-z0-9]{{{TOKEN_LENGTH}}}")
 _PORTS = {"http": 80, "https": 443}
@@ -145,9 +146,12 @@ def _require_own_page(request: Request, token: str) -> None:
         message = "A change by cookie needs the session's csrfToken in the header X-CSRF-Token."
         raise ForbiddenError(message, code="csrf_failed")
     # Not is_body_readable: under waitress that is true without a body as well.
-    expected = "application/octet-stream" if request.matched_route.name in SHEETS else "application/json"
-    if request.content_length and request.content_type != expected:
-        raise ForbiddenError(f"A request by cookie is sent here as Content-Type: {expected}.", code="csrf_failed")
+    if request.content_length and request.content_type not in TYPES_BY_COOKIE:
+        message = (
+            "A change by cookie is sent as Content-Type: application/json; a table as text/csv, and a sample sheet as "
+            "application/octet-stream."
+        )
+        raise ForbiddenError(message, code="csrf_failed")
 
 
 def _parse_origin(text: str) -> tuple[str, str | None, int | None] | None:

@@ -1,12 +1,16 @@
-"""Field definitions."""
+"""Field definitions, what refines them, and the rules between fields."""
 
 from typing import Any
 
 from pyramid.request import Request
 
 from datameta.api import operation, serialize
-from datameta.logic import definitions, services
+from datameta.logic import definitions, refinements, rules, services, vocabularies
 from datameta.logic.definitions import Definition
+from datameta.logic.fields import Kind, Operator, Term
+from datameta.logic.refinements import Refinement
+from datameta.logic.rulebook import load_rulebook
+from datameta.logic.rules import SentCondition, SentRule
 from datameta.models import MetaDatum
 
 
@@ -29,6 +33,77 @@ def update_meta_datum(request: Request) -> Any:
     return _show(request, *definitions.update_definition(request.db, request.actor, metadatum_id, definition))
 
 
+@operation("getRefinement")
+def get_refinement(request: Request) -> Any:
+    return serialize.show_refinement(refinements.get_refinement(request.db, metadatum_id=request.matchdict["id"]))
+
+
+@operation("setRefinement")
+def set_refinement(request: Request) -> Any:
+    body = request.openapi_validated.body
+    refinement = Refinement(
+        kind=Kind(body["kind"]),
+        unit=body["unit"],
+        minimum=body["minimum"],
+        maximum=body["maximum"],
+        is_integer=body["isInteger"],
+        missing_terms=tuple(dict.fromkeys(body["missingTerms"])),
+    )
+    view, affected = refinements.update_refinement(
+        request.db, request.actor, metadatum_id=request.matchdict["id"], refinement=refinement
+    )
+    _tell_affected(request, affected)
+    return serialize.show_refinement(view)
+
+
+@operation("getVocabulary")
+def get_vocabulary(request: Request) -> Any:
+    return serialize.show_vocabulary(vocabularies.list_terms(request.db, metadatum_id=request.matchdict["id"]))
+
+
+@operation("setVocabulary")
+def set_vocabulary(request: Request) -> Any:
+    body = request.openapi_validated.body
+    if isinstance(body, str):
+        terms, places = vocabularies.parse_vocabulary(body)
+    else:
+        terms = [Term(term["term"], tuple(term.get("synonyms", ()))) for term in body["terms"]]
+        places = [f"terms/{number}" for number in range(len(terms))]
+    shown, affected = vocabularies.replace_vocabulary(
+        request.db, request.actor, metadatum_id=request.matchdict["id"], terms=terms, places=places
+    )
+    _tell_affected(request, affected)
+    return serialize.show_vocabulary(shown)
+
+
+@operation("getRecordRules")
+def get_record_rules(request: Request) -> Any:
+    return serialize.show_rules(load_rulebook(request.db))
+
+
+@operation("setRecordRules")
+def set_record_rules(request: Request) -> Any:
+    sent = [
+        SentRule(rule["message"], _read_conditions(rule["when"]), _read_conditions(rule["then"]))
+        for rule in request.openapi_validated.body["rules"]
+    ]
+    book, affected = rules.replace_rules(request.db, request.actor, sent)
+    _tell_affected(request, affected)
+    return serialize.show_rules(book)
+
+
+def _read_conditions(sent: list[dict[str, Any]]) -> tuple[SentCondition, ...]:
+    return tuple(
+        SentCondition(
+            field=condition["field"],
+            operator=Operator(condition["operator"]),
+            words=tuple(condition.get("values", ())),
+            other=condition.get("otherField"),
+        )
+        for condition in sent
+    )
+
+
 def _read_definition(body: dict[str, Any]) -> Definition:
     return Definition(
         name=body["name"],
@@ -47,5 +122,10 @@ def _read_definition(body: dict[str, Any]) -> Definition:
 
 
 def _show(request: Request, metadatum: MetaDatum, affected: int) -> Any:
-    request.response.headers["DataMeta-Affected"] = str(affected)
+    _tell_affected(request, affected)
     return serialize.show_metadatum(metadatum, services.list_identifiers(request.db))
+
+
+def _tell_affected(request: Request, affected: int) -> None:
+    """Say how many staged sets do not pass what was changed."""
+    request.response.headers["DataMeta-Affected"] = str(affected)

@@ -66,6 +66,17 @@ def list_staged_meta_data_sets(request: Request) -> Any:
     return _show_page(request, rows)
 
 
+@operation("updateMetaDataSet")
+def update_meta_data_set(request: Request) -> Any:
+    row = metadatasets.update_metadataset(
+        request.db,
+        request.actor,
+        metadataset_id=request.matchdict["id"],
+        record=request.openapi_validated.body["record"],
+    )
+    return serialize.show_metadataset(request.actor, row, list_fields(request.db))
+
+
 @operation("deleteMetadataSet")
 def delete_metadata_set(request: Request) -> Any:
     metadatasets.delete_metadatasets(request.db, request.actor, metadataset_ids=[request.matchdict["id"]])

@@ -9,10 +9,11 @@ from datameta.clock import as_utc, to_wire, utc_now
 from datameta.identifiers import to_identifier
 from datameta.logic import records
 from datameta.logic.appsettings import SettingView
-from datameta.logic.fields import Field
+from datameta.logic.fields import Condition, Field, Rulebook, Term
 from datameta.logic.files import Download, Upload
 from datameta.logic.metadatasets import MetaDataSetRow
 from datameta.logic.parts import count_parts
+from datameta.logic.refinements import RefinementView
 from datameta.logic.registrations import RegistrationView
 from datameta.logic.services import ServiceView
 from datameta.logic.sheets import Report, StagedRow, TableReport
@@ -112,6 +113,49 @@ def show_metadatum(metadatum: MetaDatum, services: Mapping[int, dict[str, str]])
         "isSubmissionUnique": metadatum.is_submission_unique,
         "isSiteUnique": metadatum.is_site_unique,
         "serviceId": None if metadatum.service_id is None else services[metadatum.service_id],
+    }
+
+
+def show_refinement(view: RefinementView) -> dict[str, Any]:
+    """RefinementResponse."""
+    return {
+        "metadatumId": to_identifier(view.metadatum),
+        "kind": view.metadatum.kind,
+        "unit": view.metadatum.unit or "",
+        "minimum": view.metadatum.minimum,
+        "maximum": view.metadatum.maximum,
+        "isInteger": view.metadatum.is_integer,
+        "missingTerms": view.metadatum.missing_terms,
+        "termCount": view.term_count,
+    }
+
+
+def show_vocabulary(terms: Iterable[Term]) -> dict[str, Any]:
+    """Vocabulary."""
+    return {"terms": [{"term": term.term, "synonyms": list(term.synonyms)} for term in terms]}
+
+
+def show_rules(book: Rulebook) -> dict[str, Any]:
+    """RecordRules; fields are named, so that what is answered can be sent."""
+    return {
+        "rules": [
+            {
+                "message": rule.message,
+                "when": [show_condition(condition, book.by_id) for condition in rule.when],
+                "then": [show_condition(condition, book.by_id) for condition in rule.then],
+            }
+            for rule in book.rules
+        ]
+    }
+
+
+def show_condition(condition: Condition, fields: Mapping[int, Field]) -> dict[str, Any]:
+    """Condition."""
+    return {
+        "field": fields[condition.field_id].name,
+        "operator": str(condition.operator),
+        "values": list(condition.words),
+        "otherField": None if condition.other_id is None else fields[condition.other_id].name,
     }
 
 

@@ -23,6 +23,7 @@ from pyramid_openapi3.exceptions import RequestValidationError, ResponseValidati
 from datameta.api import PREFIX, SPEC_PATH, load_spec
 from datameta.api.errors import InternalError, UnsupportedTypeError, log, render_error
 from datameta.errors import DataMetaError, Problem, ValidationError
+from datameta.logic.vocabularies import decode_csv
 
 MESSAGES = {
     "additionalProperties": ("There is no such property.", "unknown_property"),
@@ -79,6 +80,14 @@ def parse_json(body: bytes, **parameters: str) -> Any:
     return value
 
 
+def parse_csv(body: bytes, **parameters: str) -> str:
+    """Return the text of a csv file.
+
+    Raises ``ValidationError``, which names the line.
+    """
+    return decode_csv(body)
+
+
 def includeme(config: Configurator) -> None:
     """Install the specification, its validation, and the rendering of what it refuses."""
     config.include("pyramid_openapi3")
@@ -110,7 +119,7 @@ def _load_validators() -> dict[str, Any]:
     That the specification is valid is for the tests to see, not for every start.
     """
     spec = SchemaPath.from_dict(load_spec())
-    types: dict[str, Any] = {"application/json": parse_json}
+    types: dict[str, Any] = {"application/json": parse_json, "text/csv": parse_csv}
     return {
         "filepath": str(SPEC_PATH),
         "spec_route_name": SPEC_ROUTE,
@@ -139,7 +148,7 @@ def _explain(error: Any) -> Iterator[Problem]:
     elif parameter is not None:
         yield Problem("The parameter is missing or does not have the right form.", "invalid_parameter", field=parameter)
     elif isinstance(cause, MediaTypeNotFound):
-        yield Problem("Send the body as Content-Type: application/json.", "unsupported_type")
+        yield Problem(f"Send the body as Content-Type: {' or '.join(cause.availableMimetypes)}.", "unsupported_type")
     elif "Body" in type(error).__name__:
         yield Problem("The request needs a body.", "missing_body")
     else:

@@ -41,9 +41,11 @@ def check_rules(
                 continue
             name = book.by_id[condition.field_id].name
             if condition.operator == Operator.IS_FILLED:
-                problems.append(Problem(rule.message, "conditionally_mandatory", field=name, entity=entity))
+                message = rule.message or "The other values of the record make this field mandatory."
+                problems.append(Problem(message, "conditionally_mandatory", field=name, entity=entity))
             else:
-                problems.append(Problem(rule.message, "rule_broken", field=name, entity=entity))
+                message = rule.message or "The value does not go with the other values of the record."
+                problems.append(Problem(message, "rule_broken", field=name, entity=entity))
     return problems
 
 

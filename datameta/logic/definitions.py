@@ -20,7 +20,9 @@ from datameta.errors import ConflictError, ForbiddenError, NotFoundError, Proble
 from datameta.identifiers import find_by_id, to_identifier
 from datameta.logic import audit, claims, records
 from datameta.logic.affected import count_affected
+from datameta.logic.fields import Kind
 from datameta.logic.rulebook import load_rulebook, make_field
+from datameta.logic.rules import refuse_broken_rules
 from datameta.models import SITE_SCOPE, MetaDatum, Service, UniqueClaim
 
 PROBE_DATES = (
@@ -84,8 +86,9 @@ def update_definition(db: Session, actor: Actor, metadatum_id: str, definition: 
     former = _say_what_is_claimed(metadatum)
     _assign(metadatum, definition, service)
     _flush_unique_name(db)
+    refuse_broken_rules(db, metadatum, place="dateTimeFmt")
     if _say_what_is_claimed(metadatum) != former:
-        _claim_submitted(db, metadatum)
+        claim_submitted(db, metadatum)
     was, now = audit.changed(before, _describe(db, metadatum))
     if now:
         audit.record_event(db, "metadatum.changed", actor=actor, entity=metadatum, before=was, after=now)
@@ -136,6 +139,9 @@ def _refuse_problems(db: Session, definition: Definition, current: MetaDatum | N
     same_name = select(MetaDatum.id).where(MetaDatum.name == definition.name)
     if current is not None:
         same_name = same_name.where(MetaDatum.id != current.id)
+        if definition.date_time_fmt and current.kind != Kind.TEXT:
+            message = "The field is refined to hold numbers or words of a vocabulary, so it can't hold dates."
+            problems.append(Problem(message, "contradictory", field="dateTimeFmt"))
     if db.scalar(same_name) is not None:
         problems.append(_duplicate_name())
     if problems:
@@ -190,7 +196,7 @@ def _say_what_is_claimed(metadatum: MetaDatum) -> object:
     return metadatum.is_site_unique and (metadatum.service_id, metadatum.date_time_fmt)
 
 
-def _claim_submitted(db: Session, metadatum: MetaDatum) -> None:
+def claim_submitted(db: Session, metadatum: MetaDatum) -> None:
     """Make the site's claims of a field those that its definition asks for now.
 
     The row lock on the definition keeps submissions, which share it, waiting until this commits.

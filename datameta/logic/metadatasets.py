@@ -5,7 +5,7 @@ answers, and the pages follow each other by key, so that a reader of everything 
 transaction nor memory.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -76,6 +76,30 @@ def stage_metadataset(
     return read_metadataset(db, metadataset.id)
 
 
+def update_metadataset(db: Session, actor: Actor, *, metadataset_id: str, record: dict[str, Any]) -> MetaDataSetRow:
+    """Check a record as ``stage_metadataset`` does, and put it in the place of that of a staged set of the actor's.
+
+    Raises ``NotFoundError``, ``ForbiddenError``, ``ResourceNotModifiableError``, ``ValidationError``.
+    """
+    metadataset = find_by_id(db, MetaDataSet, metadataset_id, lock=True)
+    if not may_change_metadataset(actor, metadataset):
+        raise ForbiddenError
+    if metadataset.submission_id is not None:
+        raise _make_refusal([metadataset])
+    book = load_rulebook(db)
+    stored, problems = records.check_sent_record(book, record)
+    if problems:
+        raise ValidationError(problems)
+    former = metadataset.record
+    changed = [field.name for field in book.fields if stored.get(field.key) != former.get(field.key)]
+    if stored != former:
+        metadataset.record = stored
+        db.flush()
+        # Which fields, and not the values, which may be long: what counts is what is submitted in the end.
+        audit.record_event(db, "metadataset.changed", actor=actor, entity=metadataset, after={"fields": changed})
+    return read_metadataset(db, metadataset.id)
+
+
 def get_metadataset(db: Session, actor: Actor, *, metadataset_id: str) -> MetaDataSetRow:
     """Load one set the actor may see.
 
@@ -103,10 +127,7 @@ def delete_metadatasets(db: Session, actor: Actor, *, metadataset_ids: Sequence[
         )
     submitted = [metadataset for metadataset in found if metadataset.submission_id is not None]
     if submitted:
-        raise ResourceNotModifiableError(
-            Problem("This metadataset is part of a submission.", "not_modifiable", entity=to_identifier(metadataset))
-            for metadataset in submitted
-        )
+        raise _make_refusal(submitted)
     if found:
         db.execute(delete(MetaDataSet).where(MetaDataSet.id == any_of([metadataset.id for metadataset in found])))
         changes = [(metadataset, None, None) for metadataset in found]
@@ -226,6 +247,13 @@ def select_metadatasets() -> Select[Any]:
         )
         .join(User, User.id == MetaDataSet.user_id)
         .outerjoin(Submission, Submission.id == MetaDataSet.submission_id)
+    )
+
+
+def _make_refusal(submitted: Iterable[MetaDataSet]) -> ResourceNotModifiableError:
+    return ResourceNotModifiableError(
+        Problem("This metadataset is part of a submission.", "not_modifiable", entity=to_identifier(metadataset))
+        for metadataset in submitted
     )
 
 

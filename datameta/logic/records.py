@@ -218,11 +218,12 @@ def _find_number_faults(field: Field, text: str) -> list[Problem]:
     least, greatest = field.bounds
     if (least is None or least <= number) and (greatest is None or number <= greatest):
         return []
-    message = f"The number must be from {field.minimum} to {field.maximum}{unit}."
+    lowest, highest = f"{field.minimum}{unit}", f"{field.maximum}{unit}"
+    message = f"The number must be from {field.minimum} to {highest}."
     if greatest is None:
-        message = f"The number must be at least {field.minimum}{unit}."
+        message = f"The number must be at least {lowest}."
     elif least is None:
-        message = f"The number must be at most {field.maximum}{unit}."
+        message = f"The number must be at most {highest}."
     return [Problem(message, "out_of_bounds", field=field.name)]
 
 

@@ -26,6 +26,7 @@ READ_SETS = (
     "getMetaDataSets",
     "listStagedMetaDataSets",
     "serviceSetMetaDatum",
+    "updateMetaDataSet",
 )
 ROLE_KEYS = ("groupAdmin", "siteAdmin", "siteRead", "email")
 # An address for a file leaves a token and an event behind, a check of a submission nothing.
@@ -161,6 +162,21 @@ def _stage(call: Call) -> dict[str, Any]:
     return {"json": {"record": {"ID": "new"} if call.state == "own fields" else {"Quality": "good"}}}
 
 
+def _change_set(call: Call) -> dict[str, Any]:
+    return {"json": {"record": {"ID": f"changed {next(_numbers)}"}}}
+
+
+def _refine(call: Call) -> dict[str, Any]:
+    bounds = {"minimum": None, "maximum": str(next(_numbers)), "isInteger": False}
+    return {"json": {"kind": "number", "unit": "ng", "missingTerms": [], **bounds}}
+
+
+def _set_rules(call: Call) -> dict[str, Any]:
+    """The world's records go on passing."""
+    rule = {"field": call.world.metadatum["id"]["uuid"], "operator": "is_empty"}
+    return {"json": {"rules": [{"message": f"Rule {next(_numbers)}", "when": [], "then": [rule]}]}}
+
+
 def _query_sets(call: Call) -> dict[str, Any]:
     return {"params": {"awaitingService": call.id}} if call.id else {}
 
@@ -239,7 +255,11 @@ REQUESTS: dict[str, Callable[[Call], dict[str, Any]]] = {
     "userUpdateRequest": _change_user,
     "createMetaDatum": _define_field,
     "updateMetaDatum": _define_field,
+    "setRefinement": _refine,
+    "setVocabulary": lambda call: {"json": {"terms": [{"term": f"Word {next(_numbers)}"}]}},
+    "setRecordRules": _set_rules,
     "createMetaDataSet": _stage,
+    "updateMetaDataSet": _change_set,
     "getMetaDataSets": _query_sets,
     "listStagedMetaDataSets": _list_long,
     "bulkDeleteStagedMetaDataSets": _delete_many,

@@ -89,6 +89,32 @@ def show_fields(recorder: Recorder, admin: Client, service: str) -> None:
     admin.add_field("Reads", order=300, isFile=True)
     admin.add_field("Accession", order=400, serviceId=service)
     recorder.show(admin, "getMetaData")
+    refine_fields(recorder, admin)
+
+
+def refine_fields(recorder: Recorder, admin: Client) -> None:
+    amount = admin.add_field("Concentration", order=500)["id"]["uuid"]
+    refinement = {
+        "kind": "number",
+        "unit": "ng/µl",
+        "minimum": "0",
+        "maximum": "500",
+        "isInteger": False,
+        "missingTerms": ["not collected", "not provided"],
+    }
+    recorder.show(admin, "setRefinement", refinement, id=amount)
+    recorder.show(admin, "getRefinement", id=amount)
+    host = admin.add_field("Host", order=600)["id"]["uuid"]
+    terms = [{"term": "Homo sapiens", "synonyms": ["human", "man"]}, {"term": "Mus musculus", "synonyms": ["mouse"]}]
+    recorder.show(admin, "setVocabulary", {"terms": terms}, id=host)
+    recorder.show(admin, "getVocabulary", id=host)
+    rule = {
+        "message": "The host is needed where a concentration is given.",
+        "when": [{"field": "Concentration", "operator": "is_filled"}],
+        "then": [{"field": "Host", "operator": "is_filled"}],
+    }
+    recorder.show(admin, "setRecordRules", {"rules": [rule]})
+    recorder.show(admin, "getRecordRules")
 
 
 def submit_files_and_records(recorder: Recorder, lab: Client) -> None:
@@ -110,6 +136,7 @@ def submit_files_and_records(recorder: Recorder, lab: Client) -> None:
     recorder.show(stranger, "downloadFile", token=url.rsplit("/", 1)[1])
     record = {"Lab-ID": "S001", "ZIPCode": "720", "Reads": "reads.fastq"}
     metadataset = site_of(recorder.show(lab, "createMetaDataSet", {"record": record}).json)
+    recorder.show(lab, "updateMetaDataSet", {"record": record | {"ZIPCode": "721"}}, id=metadataset)
     recorder.show(lab, "getMetaDataSet", id=metadataset)
     recorder.show(lab, "listStagedMetaDataSets")
     body = {"metadatasetIds": [metadataset], "fileIds": [file], "label": "First run"}

@@ -410,6 +410,20 @@ class Staging(RuleBasedStateMachine):
         self.model.owners[uuid] = user
         return uuid
 
+    @rule(uuid=metadatasets, who=asker, record=records)
+    def change_set(self, uuid: str, who: int | None, record: dict[str, str | None]) -> None:
+        answer = self.ask(uuid, who, "put", "/metadatasets", {"record": record})
+        chosen = self.model.sets.get(uuid)
+        if chosen is None:
+            assert answer.status_int == 404, answer.body
+        elif chosen.owner != self.index([uuid], who) or chosen.submission:
+            assert answer.status_int == 403, answer.body
+        elif not self.model.fits(record):
+            assert answer.status_int == 400, answer.body
+        else:
+            assert answer.status_int == 200, answer.body
+            chosen.record = record
+
     @rule(uuid=metadatasets, who=asker)
     def delete_set(self, uuid: str, who: int | None) -> None:
         answer = self.ask(uuid, who, "delete", "/metadatasets")
