@@ -80,8 +80,8 @@ def test_a_check_tells_everything_and_stages_nothing(lab: Client) -> None:
     answer = send_sheet(lab, "check", make_csv(*ROWS, *bad))
     assert told(answer) == [
         ("error", "not_unique_in_sheet", ["A2", "A4"]),
-        ("error", "date_mismatch", ["B4"]),
         ("error", "duplicate_file_reference", ["C2", "C4"]),
+        ("error", "date_mismatch", ["B4"]),
         ("error", "regex_mismatch", ["A5"]),
         ("warning", "file_not_staged", ["C2", "C4"]),
         ("warning", "file_not_staged", ["C3"]),
@@ -95,7 +95,7 @@ def test_a_check_tells_everything_and_stages_nothing(lab: Client) -> None:
         4,
         0,
     )
-    assert report["findings"][1]["suggestion"] == "15.03.2026"
+    assert report["findings"][2]["suggestion"] == "15.03.2026"
     assert report["files"][0] == {"name": "s1.fq", "sheet": "", "row": 2, "cell": "C2"}
     assert (report["format"], report["template"], report["findingsOmitted"]) == ("csv", None, 0)
     assert count_sets(lab.portal) == 0
@@ -140,17 +140,10 @@ def test_a_sheet_that_comes_again_changes_nothing(lab: Client) -> None:
     assert all(row["isNew"] for row in send_sheet(other, "stage", make_csv(*ROWS)).json["staged"])
 
 
-def test_equal_rows_are_as_many_sets(admin: Client) -> None:
-    lab = admin.portal.add_user("Lab A")
-    admin.add_field("Plain", order=5)
-    for field in lab.get("/metadata").json:
-        if field["name"] == "Lab-ID":
-            changed = {name: field[name] or "" for name in field if name not in ("id", "serviceId")}
-            answer = admin.put(
-                f"/metadata/{field['id']['uuid']}",
-                {**changed, "serviceId": None, "isMandatory": False, "isSiteUnique": False, "order": field["order"]},
-            )
-            assert answer.status_int == 200, answer.body
+def test_equal_rows_are_as_many_sets(portal: Portal) -> None:
+    lab = portal.add_user("Office", site_admin=True)
+    for name in ("Note", "Plain"):
+        lab.add_field(name)
     same = make_csv(["x", "y"], ["x", "y"], header=["Note", "Plain"])
     first = send_sheet(lab, "stage", same)
     assert ("warning", "duplicate_row", ["3:3"]) in told(first)
@@ -288,7 +281,9 @@ def test_no_query_for_each_row(lab: Client) -> None:
             assert send_sheet(lab, "stage", make_csv(*rows)).status_int == 200
         return len(statements)
 
-    assert count(3, 1) == count(400, 1000)
+    # The first request of a key notes that the key is used.
+    count(1, 1)
+    assert count(3, 10) == count(400, 1000)
 
 
 def test_the_site_gives_its_name_to_the_template(lab: Client) -> None:
