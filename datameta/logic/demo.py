@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from uuid import uuid4
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -9,10 +10,11 @@ from sqlalchemy.orm import Session
 from datameta.clock import utc_now
 from datameta.credentials import make_password
 from datameta.identifiers import insert_with_site_ids
+from datameta.logic.fields import Kind
 from datameta.logic.groups import find_or_add_group
 from datameta.logic.keys import add_key
 from datameta.logic.users import add_user, get_user_by_email
-from datameta.models import MetaDatum, Service, ServiceUser, User
+from datameta.models import MetaDatum, Service, ServiceUser, User, VocabularyTerm
 from datameta.settings import Settings
 
 GROUPS = ("Demo Office", "Demo Lab North", "Demo Lab South")
@@ -25,8 +27,15 @@ USERS = {
     "bot@demo.example": ("Analysis Bot", "Demo Office", {"site_read": True}),
 }
 SERVICE = "Genome analysis"
+PLATFORM = "Sequencing platform"
 ZIP_RULE = "The first three digits of the postal code."
-PLATFORMS = "One of Illumina, Oxford Nanopore, PacBio, Other."
+PLATFORMS = {
+    "Illumina": ["MiSeq", "NextSeq", "NovaSeq", "HiSeq"],
+    "Oxford Nanopore": ["ONT", "Nanopore", "MinION", "GridION", "PromethION"],
+    "PacBio": ["Pacific Biosciences", "Sequel", "Revio"],
+    "Other": [],
+}
+"""The words of a vocabulary, and what else people call them."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,11 @@ def add_demo(db: Session, settings: Settings) -> Demo | None:
     [service] = insert_with_site_ids(db, Service, settings.id_services, [{"name": SERVICE}])
     db.add(ServiceUser(service_id=service.id, user_id=users["bot@demo.example"].id))
     taken = set(db.scalars(select(MetaDatum.name)))
-    db.add_all(metadatum for metadatum in _make_fields(service.id) if metadatum.name not in taken)
+    fields = [metadatum for metadatum in _make_fields(service.id) if metadatum.name not in taken]
+    db.add_all(fields)
+    for metadatum in fields:
+        if metadatum.name == PLATFORM:
+            _add_vocabulary(db, metadatum)
     return Demo(
         passwords, _add_key(db, settings, users["lab@demo.example"]), _add_key(db, settings, users["bot@demo.example"])
     )
@@ -69,6 +82,15 @@ def _add_key(db: Session, settings: Settings, user: User) -> str:
     return add_key(db, user_id=user.id, label="demo", expires_at=expires_at)[1]
 
 
+def _add_vocabulary(db: Session, metadatum: MetaDatum) -> None:
+    metadatum.kind, metadatum.vocabulary_version = Kind.VOCABULARY.value, uuid4()
+    db.flush()
+    db.add_all(
+        VocabularyTerm(metadatum_id=metadatum.id, position=position, term=term, synonyms=synonyms)
+        for position, (term, synonyms) in enumerate(PLATFORMS.items())
+    )
+
+
 def _make_fields(service_id: int) -> list[MetaDatum]:
     return [
         _field("Lab-ID", 100, "The sample's id in the laboratory.", "S001", is_site_unique=True, is_mandatory=True),
@@ -76,8 +98,7 @@ def _make_fields(service_id: int) -> list[MetaDatum]:
                is_mandatory=True),
         _field("ZIPCode", 300, "Where the sample was taken.", "720", reg_exp="[0-9]{3}", regex_description=ZIP_RULE,
                is_mandatory=True),
-        _field("Sequencing platform", 400, "The kind of sequencer.", "Illumina",
-               reg_exp="Illumina|Oxford Nanopore|PacBio|Other", regex_description=PLATFORMS, is_mandatory=True),
+        _field(PLATFORM, 400, "The kind of sequencer.", "Illumina", is_mandatory=True),
         _field("FileR1", 500, "The name of the file with the forward reads.", "S001_R1.fastq", is_file=True,
                is_mandatory=True),
         _field("FileR2", 600, "The name of the file with the reverse reads.", "S001_R2.fastq", is_file=True),

@@ -14,7 +14,7 @@ from sqlalchemy import event, text
 
 from datameta.api import load_spec
 from datameta.logic import metadatasets
-from tests.conftest import API, BASE_URL, Client, Portal, codes
+from tests.conftest import API, BASE_URL, Client, Portal, assert_refused, codes
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
@@ -489,3 +489,48 @@ def test_the_number_of_statements_does_not_grow_with_the_definitions(
         counts.append(len(statements))
     assert len(set(counts)) == 1
     assert counts[0] < 10
+
+
+def test_a_staged_set_changes_in_place(portal: Portal) -> None:
+    admin, lab = portal.add_user("Office", site_admin=True), portal.add_user("Lab A")
+    admin.add_field("A", dateTimeFmt="%d.%m.%Y")
+    admin.add_field("B", isMandatory=True)
+    admin.add_field("C")
+    staged = lab.stage(A="1.2.2024", B="x", C="y")
+    for identifier in staged["id"].values():
+        answer = lab.put(f"/metadatasets/{identifier}", {"record": {"B": "z", "C": None, "A": "03.02.2024"}})
+        assert answer.status_int == 200
+        assert answer.json == {**staged, "record": {"A": "03.02.2024", "B": "z", "C": None}}
+        assert lab.get(f"/metadatasets/{identifier}").json == answer.json
+    events = [event for event in admin.get("/audit").json if event["event"] == "metadataset.changed"]
+    assert [(event["entityId"], event["before"], event["after"]) for event in events] == [
+        (staged["id"], None, {"fields": ["A", "B", "C"]})
+    ]
+
+
+def test_a_changed_set_is_checked_as_a_new_one(portal: Portal) -> None:
+    admin, lab = portal.add_user("Office", site_admin=True), portal.add_user("Lab A")
+    admin.add_field("A", regExp="[0-9]+", isMandatory=True)
+    staged = lab.stage(A="1")
+    path = f"/metadatasets/{staged['id']['site']}"
+    for record in ({"A": "x", "Else": "y"}, {}, {"A": ["1"]}, {"A": "1", "B": 2}):
+        refused = lab.put(path, {"record": record})
+        assert refused.status_int == 400
+        assert refused.json == lab.post("/metadatasets", {"record": record}).json
+    assert lab.get(path).json == staged
+
+
+def test_only_the_owner_changes_a_set_and_only_while_it_is_staged(portal: Portal) -> None:
+    portal.add_user("Office", site_admin=True).add_field("A")
+    lab, colleague = portal.add_user("Lab A"), portal.add_user("Lab A", group_admin=True)
+    staged = lab.stage(A="1")
+    path, body = f"/metadatasets/{staged['id']['uuid']}", {"record": {"A": "2"}}
+    assert_refused(colleague.put(path, body), 403, ("forbidden", None))
+    assert_refused(lab.put("/metadatasets/DMR-00000000", body), 404, ("not_found", None))
+    assert lab.submit([staged]).status_int == 200
+    refused = lab.put(path, body)
+    assert_refused(refused, 403, ("not_modifiable", None))
+    assert refused.json[0]["exception"] == "ResourceNotModifiableError"
+    assert refused.json[0]["entity"] == staged["id"]
+    assert_refused(colleague.put(path, body), 403, ("forbidden", None))
+    assert lab.get(path).json["record"] == {"A": "1"}

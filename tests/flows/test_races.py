@@ -4,19 +4,22 @@ A barrier lets all racers pass every check that only reads before the first of t
 """
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 import webtest
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from datameta.errors import Problem
-from datameta.logic import claims, services
+from datameta.logic import claims, metadatasets, refinements, rules, services, submissions, vocabularies
 from datameta.logic.claims import Claim
 from datameta.models import Service
 from tests.conftest import Client, Portal, codes
@@ -177,3 +180,117 @@ def test_of_racing_services_of_one_name_exactly_one_comes_about(
         answers = race(calls)
         assert statuses(answers) == {200: 1, 400: RACERS - 1}
         assert all(codes(answer) == {("duplicate_name", "name")} for answer in answers if answer.status_int == 400)
+
+
+def hold(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> tuple[threading.Event, threading.Event]:
+    """Stop whoever has just done this; return the events that say so, and that let them go on."""
+    arrived, released = threading.Event(), threading.Event()
+    original = getattr(module, name)
+
+    def stop(*arguments: Any, **more: Any) -> Any:
+        result = original(*arguments, **more)
+        arrived.set()
+        assert released.wait(WAIT_SECONDS)
+        return result
+
+    monkeypatch.setattr(module, name, stop)
+    return arrived, released
+
+
+def wait_until_blocked(portal: Portal) -> None:
+    """Return once some transaction waits for a lock of another."""
+    query = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    deadline = time.monotonic() + WAIT_SECONDS
+    with portal.database.autocommit.connect() as connection:
+        while not connection.scalar(query):
+            assert time.monotonic() < deadline, "nobody waits"
+            time.sleep(0.01)
+
+
+def overtake(
+    portal: Portal,
+    monkeypatch: pytest.MonkeyPatch,
+    place: tuple[Any, str],
+    first: Callable[[], webtest.TestResponse],
+    second: Callable[[], webtest.TestResponse],
+) -> tuple[webtest.TestResponse, webtest.TestResponse]:
+    """Let ``first`` come as far as ``place``, and go on when ``second`` waits for it; return both answers."""
+    arrived, released = hold(monkeypatch, *place)
+    with ThreadPoolExecutor(2) as pool:
+        earlier = pool.submit(first)
+        assert arrived.wait(WAIT_SECONDS)
+        later = pool.submit(second)
+        try:
+            wait_until_blocked(portal)
+        finally:
+            released.set()
+        answers = earlier.result(), later.result()
+    monkeypatch.undo()
+    return answers
+
+
+def make_changes_of_rules(portal: Portal, admin: Client, lab: Client) -> dict[str, partial[webtest.TestResponse]]:
+    """Return changes of the rulebook after each of which no set passes that was staged before."""
+    field = admin.add_field("Host")
+    path = f"/metadata/{field['id']['uuid']}"
+    terms = [{"term": "Homo sapiens"}, {"term": "Mus musculus"}]
+    assert admin.put(f"{path}/vocabulary", {"terms": terms}).status_int == 200
+    refinement = {"kind": "vocabulary", "unit": "", "minimum": None, "maximum": None, "isInteger": False}
+    refinement |= {"missingTerms": []}
+    assert admin.put(f"{path}/refinement", refinement).status_int == 200
+    rule = {"message": "No hosts.", "when": [], "then": [{"field": "Host", "operator": "is_empty"}]}
+    return {
+        "vocabulary": partial(fork(admin).put, f"{path}/vocabulary", {"terms": terms[1:]}),
+        "refinement": partial(fork(admin).put, f"{path}/refinement", refinement | {"kind": "number"}),
+        "rules": partial(fork(admin).put, "/recordrules", {"rules": [rule]}),
+    }
+
+
+@pytest.mark.parametrize("what", ["vocabulary", "refinement", "rules"])
+def test_a_change_of_what_is_checked_waits_for_a_submission(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    admin, lab = portal.add_user(site_admin=True), portal.add_user()
+    change = make_changes_of_rules(portal, admin, lab)[what]
+    staged, other = lab.stage(Host="Homo sapiens"), lab.stage(Host="Homo sapiens")
+    place = (submissions, "check_submission")
+    submitted, changed = overtake(portal, monkeypatch, place, partial(fork(lab).submit, [staged]), change)
+    assert (submitted.status_int, changed.status_int) == (200, 200)
+    # The set that was submitted meanwhile is not counted any more.
+    assert changed.headers["DataMeta-Affected"] == "1"
+    assert lab.submit([other]).status_int == 400
+
+
+@pytest.mark.parametrize("what", ["vocabulary", "refinement", "rules"])
+def test_a_submission_waits_for_a_change_of_what_is_checked(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    admin, lab = portal.add_user(site_admin=True), portal.add_user()
+    change = make_changes_of_rules(portal, admin, lab)[what]
+    staged = lab.stage(Host="Homo sapiens")
+    module = {"vocabulary": vocabularies, "refinement": refinements, "rules": rules}[what]
+    place = (module, "count_affected")
+    changed, submitted = overtake(portal, monkeypatch, place, change, partial(fork(lab).submit, [staged]))
+    assert (changed.status_int, submitted.status_int) == (200, 400)
+    assert changed.headers["DataMeta-Affected"] == "1"
+
+
+def test_a_set_is_changed_before_it_is_submitted_or_not_at_all(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
+    portal.add_user(site_admin=True).add_field("A")
+    lab = portal.add_user()
+    for is_change_first in (True, False):
+        staged = lab.stage(A="1")
+        path = f"/metadatasets/{staged['id']['uuid']}"
+        change = partial(fork(lab).put, path, {"record": {"A": "2"}})
+        submit = partial(fork(lab).submit, [staged])
+        if is_change_first:
+            place = (metadatasets, "load_rulebook")
+            changed, submitted = overtake(portal, monkeypatch, place, change, submit)
+        else:
+            place = (submissions, "check_submission")
+            submitted, changed = overtake(portal, monkeypatch, place, submit, change)
+        assert submitted.status_int == 200
+        assert changed.status_int == (200 if is_change_first else 403)
+        assert lab.get(path).json["record"] == {"A": "2" if is_change_first else "1"}

@@ -8,7 +8,7 @@ that nobody may end the identity that is asking:
 * its own key and its own session are not deleted, but others of the same user are;
 * it renames itself, but keeps its roles and its group;
 * no setting that shuts out or signs out every user is changed;
-* no field is made mandatory, and no quota set, or nothing could be staged any more.
+* no field is made mandatory, refined or bound by a rule, and no quota set, or nothing could be staged any more.
 
 Buckets of the throttle are emptied every hundred requests, as if time had passed.
 """
@@ -144,7 +144,7 @@ def fill_body(name: str, case: Any, number: int) -> None:
         body[key] = [draw(NAMES[key])] if isinstance(body[key], list) else draw(NAMES[key])
     if name in ("createSubmission", "prevalidateSubmission"):
         body["fileIds"] = []
-    if name == "createMetaDataSet":
+    if name in ("createMetaDataSet", "updateMetaDataSet"):
         body["record"] = {"ID": f"fuzz-{number}"}
     if name == "serviceSetMetaDatum":
         body = {"record": {"Result": f"fuzz-{number}"}, "fileIds": []}
@@ -187,6 +187,10 @@ def protect(name: str, case: Any) -> None:
             case.body = {key: value for key, value in case.body.items() if key == "name"}
         if name in ("createMetaDatum", "updateMetaDatum") and case.body.get("isMandatory") is True:
             case.body = {**case.body, "isMandatory": False}
+        if name == "setRefinement" and case.body.get("kind") in ("number", "vocabulary"):
+            case.body = {**case.body, "kind": "text"}
+        if name == "setRecordRules" and case.body.get("rules"):
+            case.body = {**case.body, "rules": []}
 
 
 @schemathesis.hook

@@ -1,5 +1,7 @@
 """Records: what is sent is checked field by field, stored as text, and shown again unchanged."""
 
+import subprocess
+import sys
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from datameta.api.validation import parse_json
 from datameta.logic import records
 from datameta.logic.definitions import check_date_format
-from datameta.logic.fields import Field, Rulebook
+from datameta.logic.fields import Condition, Field, Kind, Operator, Rule, Rulebook, Term, Vocabulary
 from tests.conftest import Portal, codes
 
 DATE_FORMATS = ("%Y-%m-%d", "%d.%m.%Y", "%d.%m.%y", "%d %B %Y %I:%M %p", "%Y-%m-%dT%H:%M:%S.%f%z", "%G-W%V-%u", "%H:%M")
@@ -222,6 +224,130 @@ def test_a_stored_record_is_checked_without_the_fields_of_services() -> None:
 def test_values_are_compared_without_outer_space_and_in_one_unicode_form() -> None:
     assert records.hash_value(" Jose\u0301\n") == records.hash_value("Jos\u00e9")
     assert records.hash_value("ab12") != records.hash_value("AB12")
+
+
+HOSTS = Vocabulary((Term("Homo sapiens", ("human",)), Term("Mus musculus")))
+MANY = Vocabulary(tuple(Term(f"word {number}") for number in range(records.MOST_NAMED + 1)))
+
+
+def tell(field: Field, text: str | None) -> list[tuple[str, str, str | None]]:
+    """Return code, message and suggestion of what is wrong with a value."""
+    return [(found.code, found.message, found.suggestion) for found in records.check_value(field, text)]
+
+
+def test_a_vocabulary_allows_its_words_and_nothing_else() -> None:
+    field = make_field(kind=Kind.VOCABULARY, vocabulary=HOSTS)
+    assert check_one(field, "Homo sapiens") == ("Homo sapiens", [])
+    meant = "This is none of the allowed words. Did you mean “Homo sapiens”?"
+    assert tell(field, "human") == tell(field, "homo sapiens ") == [("not_in_vocabulary", meant, "Homo sapiens")]
+    named = "This is none of the allowed words, which are: “Homo sapiens”, “Mus musculus”."
+    assert tell(field, "Rattus") == [("not_in_vocabulary", named, None)]
+    assert check_one(field, "") == ("", ["not_in_vocabulary"])
+    unnamed = "This is none of the allowed words."
+    assert tell(make_field(kind=Kind.VOCABULARY, vocabulary=MANY), "?") == [("not_in_vocabulary", unnamed, None)]
+
+
+@pytest.mark.parametrize(
+    ("rules", "text", "code", "message"),
+    [
+        ({}, "five", "not_a_number", "This is not a number. Write it with a point, like 0.5."),
+        (
+            {"unit": "ng"},
+            "five",
+            "not_a_number",
+            "This is not a number. Write it with a point, like 0.5, and without its unit, ng.",
+        ),
+        ({"is_integer": True}, "5.5", "not_an_integer", "This is not a whole number. Write it in digits alone."),
+        (
+            {"minimum": "0", "maximum": "10", "unit": "ng"},
+            "10.01",
+            "out_of_bounds",
+            "The number must be from 0 to 10 ng.",
+        ),
+        ({"minimum": "0.5"}, "0.4", "out_of_bounds", "The number must be at least 0.5."),
+        ({"maximum": "10", "unit": "%"}, "1e9", "out_of_bounds", "The number must be at most 10 %."),
+    ],
+)
+def test_a_number_is_refused_in_plain_words(rules: dict[str, Any], text: str, code: str, message: str) -> None:
+    assert tell(make_field(kind=Kind.NUMBER, **rules), text) == [(code, message, None)]
+
+
+@pytest.mark.parametrize("text", ["0", "10", "0.0", "1e1", "+5"])
+def test_a_number_is_kept_as_it_was_written(text: str) -> None:
+    assert check_one(make_field(kind=Kind.NUMBER, minimum="0", maximum="10"), text) == (text, [])
+
+
+@pytest.mark.parametrize("text", ["7", "-7", "+7", "007"])
+def test_a_whole_number_is_written_in_digits(text: str) -> None:
+    assert check_one(make_field(kind=Kind.NUMBER, is_integer=True), text) == (text, [])
+
+
+def test_a_refinement_is_checked_after_the_definition() -> None:
+    field = make_field(kind=Kind.NUMBER, reg_exp="[0-9]+", maximum="10")
+    assert check_one(field, "x")[1] == ["regex_mismatch", "not_a_number"]
+    assert check_one(field, "11.5")[1] == ["regex_mismatch", "out_of_bounds"]
+
+
+def test_a_term_for_a_missing_value_passes_every_check_of_its_field() -> None:
+    rules: dict[str, Any] = {"is_mandatory": True, "reg_exp": "[0-9]+", "missing_terms": ("missing", "not provided")}
+    for refined in ({"date_time_fmt": "%Y"}, {"kind": Kind.NUMBER, "minimum": "5"}, {"kind": Kind.VOCABULARY}):
+        assert check_one(make_field(**rules, **refined), "missing") == ("missing", [])
+    field = make_field(**rules)
+    assert check_one(field, "not collected")[1] == ["regex_mismatch"]
+    message = "This field is mandatory. If there is no value, write why: “missing”, “not provided”."
+    assert tell(field, None) == tell(field, "") == [("mandatory_missing", message, None)]
+
+
+def test_a_term_for_a_missing_value_is_not_unique_and_names_no_file() -> None:
+    field = make_field(missing_terms=("missing",))
+    assert [records.is_claimable(field, value) for value in ("x", "missing", " ", None)] == [True, False, False, False]
+    assert [records.get_file_name(field, record) for record in ({"1": "x"}, {"1": "missing"}, {"1": ""}, {})] == [
+        "x", None, "", None,
+    ]  # fmt: skip
+
+
+def make_rules() -> Rulebook:
+    """Return a book by which a day is needed where there is a place."""
+    fields = (
+        make_field("Place"),
+        make_field("Day", id=2, date_time_fmt="%d.%m.%Y"),
+        make_field("No", id=3, service_id=7),
+    )
+    rule = Rule("Where, and when?", (Condition(2, Operator.IS_FILLED),), (Condition(1, Operator.IS_FILLED),))
+    return Rulebook(fields, (rule,))
+
+
+def test_rules_are_checked_last() -> None:
+    book = make_rules()
+    _, problems = records.check_sent_record(book, {"Place": "here", "Else": "x"})
+    assert [(found.code, found.field, found.message) for found in problems] == [
+        ("unknown_field", "Else", "There is no such field."),
+        ("conditionally_mandatory", "Day", "Where, and when?"),
+    ]
+    for sent in ({"Place": "here", "Day": "soon"}, {"Place": "here", "Day": ["x"]}):
+        _, [problem] = records.check_sent_record(book, sent)
+        assert problem.code in ("date_mismatch", "wrong_type")
+    assert records.check_sent_record(book, {"Place": "here", "Day": "1.2.2024"})[1] == []
+    assert records.check_sent_record(book, {"No": "x"}, service_id=7)[1] == []
+
+
+def test_stored_records_are_checked_by_rules() -> None:
+    book = make_rules()
+    _, [problem] = records.check_stored_record(book, {"1": "here"}, entity={"uuid": "u"})
+    assert (problem.code, problem.field, problem.entity) == ("conditionally_mandatory", "Day", {"uuid": "u"})
+    _, [problem] = records.check_stored_record(book, {"1": "here", "2": "soon"})
+    assert problem.code == "date_mismatch"
+    assert records.check_stored_record(book, {"1": "here", "2": "2024-02-01T00:00:00"})[1] == []
+
+
+def test_records_are_checked_without_a_database() -> None:
+    program = (
+        "import sys; import datameta.logic.records; "
+        "print([name for name in sys.modules if name.split('.')[0] in ('sqlalchemy', 'psycopg', 'pyramid')"
+        " or name.startswith('datameta.models')])"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=50)
