@@ -405,7 +405,7 @@ def _write_documentation(book: Rulebook, sheet: Worksheet, site_name: str, versi
     steps = [
         f"1. Fill in the sheet '{SAMPLES}': one row for each sample. Columns with a dark header are mandatory.",
         "2. Delete the example, the grey row. Rest the mouse on a header to read what belongs there.",
-        "3. Check the sheet at the portal or with 'datameta check'. You get it back with what is to be corrected marked.",
+        "3. Check the sheet at the portal or with 'datameta check'. What is to be corrected comes back marked.",
         f"This template has the version {version}. The portal says so if there is a newer one.",
     ]
     for row, step in enumerate(steps, 2):
