@@ -37,7 +37,10 @@ setup(
             # Only for the files of Swagger UI that it carries; its releases follow theirs.
             "flask-swagger-ui>=5.34",
             "google-re2>=1.1.20251105",
+            # Sample sheets that come back marked are changed in place, below what openpyxl keeps.
+            "lxml>=6.0",
             "multipart>=1.3",
+            "openpyxl>=3.1.5",
             # The openapi-core chain is tightly coupled; the tested set is capped.
             "openapi-core>=0.23,<0.24",
             "orjson>=3.11",

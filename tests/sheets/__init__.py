@@ -1,0 +1,1 @@
+"""Sample sheets: read, checked, made, and given back."""
