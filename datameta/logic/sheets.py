@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import PurePath
 from tempfile import TemporaryFile
 from threading import BoundedSemaphore
 from typing import IO, Any, BinaryIO, TypeAlias
@@ -184,7 +185,14 @@ def annotate_sheet(db: Session, actor: Actor, *, reader: SheetReader, sheet: She
     """
     report = check_sheet(db, actor, reader=reader, sheet=sheet)
     findings = [finding.to_json() for finding in report.findings]
-    order = {"do": "annotate", "filename": sheet.filename, "findings": findings, "omitted": report.findings.omitted}
+    order = {
+        "do": "annotate",
+        # What it is, its content has told.
+        "filename": f"{PurePath(sheet.filename).stem}.{report.format}",
+        "findings": findings,
+        "omitted": report.findings.omitted,
+        "header_rows": {table.name: table.header_row for table in report.tables if table.header_row is not None},
+    }
     sheet.file.seek(0)
     with reader.place(), _sheet_errors():
         [done] = run_child(order, sheet.file, output=output)

@@ -51,9 +51,10 @@ def do(order: Mapping[str, Any], descriptors: list[int]) -> Iterator[dict[str, A
         from datameta.sheets.annotate import annotate
         from datameta.sheets.findings import Finding
 
+        details = {name: order[name] for name in ("filename", "omitted", "header_rows")}
         findings = [Finding.from_json(finding) for finding in order["findings"]]
-        with open(descriptors[0], "rb") as file, open(descriptors[1], "wb") as output:
-            yield {"format": annotate(file, output, filename=order["filename"], findings=findings)}
+        with open(descriptors[0], "rb") as file, open(descriptors[1], "r+b") as output:
+            yield {"format": annotate(file, output, findings=findings, **details)}
         return
     from datameta.sheets import check
     from datameta.sheets.reader import open_workbook
