@@ -43,6 +43,7 @@ setup(
             "openpyxl>=3.1.5",
             # The openapi-core chain is tightly coupled; the tested set is capped.
             "openapi-core>=0.23,<0.24",
+            "openpyxl>=3.1.5",
             "orjson>=3.11",
             # Its tables are made by our migrations: a new minor release comes with one.
             "procrastinate>=3.10,<3.11",

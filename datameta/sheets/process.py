@@ -1,82 +1,136 @@
-"""A child process that does one thing with one sheet, and can do no harm: in bounded memory, processor and wall time.
+"""Sheets are read in a process of their own, which may fail in any way without anybody noticing but who sent the sheet.
 
-Files that people send are hostile until they have been read, and the libraries that read them give way in other
-ways than by an exception. Whatever becomes of the child, its parent goes on, and who sent the file gets a sentence.
+The child limits itself before it touches the file (``child.py``) and dies with the kernel's clock whatever happens
+to us. We take no more of it than one line at a time, kill it at the wall limit, and believe that it is done only when
+it says so: everything else, a crash, a kill, a want of memory, is a sheet that is too hard.
 """
 
+import io
 import logging
 import os
+import select
+import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import IO, Any
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import IO, Any, BinaryIO
 
 import orjson
 
+from datameta.sheets.limits import DEFAULT_LIMITS, Limits
 from datameta.sheets.values import SheetError
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Limits:
-    """What a child may take: bytes of address space, seconds of processor and of wall time, bytes of a result."""
-
-    memory: int = 1 << 30
-    cpu_seconds: int = 90
-    wall_seconds: float = 120
-    output_bytes: int = 1 << 30
+LONGEST_LINE = 1 << 26
+READ_SIZE = 1 << 16
+INHERITED = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
+"""What a child needs to know of our environment; our secrets are not among it."""
+TOO_HARD = "The sheet is too large or too complicated to be read; send it in several files, or without its formats."
 
 
 def run_child(
-    order: Mapping[str, Any], file: IO[bytes], *, output: IO[bytes] | None = None, limits: Limits = Limits()
+    order: dict[str, Any], file: BinaryIO, *, output: BinaryIO | None = None, limits: Limits = DEFAULT_LIMITS
 ) -> Iterator[dict[str, Any]]:
-    """Yield what a child says, line by line, that does ``order`` with ``file`` and may write into ``output``.
+    """Do ``order`` with ``file`` in a child process and yield what it says, one thing at a time.
 
-    Raises ``SheetError`` with what the child found wrong with the file, or because it went beyond its limits.
+    What the child writes for annotated workbooks goes to ``output``. Positions in both files are moved. Raises
+    ``SheetError``: the child's own, or ``sheet_too_hard`` if it did not come to its end.
     """
-    file.seek(0)
-    descriptors = [file.fileno(), *([output.fileno()] if output is not None else [])]
-    command = [sys.executable, "-I", "-m", "datameta.sheets.child", *map(str, descriptors)]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        pass_fds=descriptors,
-        # Nothing of the portal's settings, among them its secrets, is the child's business.
-        env={"PATH": os.defpath, "LANG": "C.UTF-8"},
-    ) as process:
-        timer = threading.Timer(limits.wall_seconds, process.kill)
-        timer.start()
+    with tempfile.TemporaryFile() as orders, tempfile.TemporaryFile() as words:
+        source, target = with_number(file), None if output is None else with_number(output, is_empty=True)
+        fds = [source.fileno(), *([] if target is None else [target.fileno()])]
+        # A file, not a pipe: a child that never reads it can't keep us waiting.
+        orders.write(orjson.dumps({"order": order, "limits": asdict(limits), "fds": fds}))
+        orders.seek(0)
+        deadline = time.monotonic() + limits.wall_seconds
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-m", "datameta.sheets.child"],
+            stdin=orders,
+            stdout=subprocess.PIPE,
+            stderr=words,
+            pass_fds=fds,
+            env={name: os.environ[name] for name in INHERITED if name in os.environ},
+            start_new_session=True,
+        )
         try:
-            yield from _listen(process, {**order, "limits": asdict(limits)})
+            assert process.stdout is not None
+            is_done = False
+            for line in read_lines(process.stdout, deadline):
+                kind, value = orjson.loads(line)
+                if kind == "item":
+                    yield value
+                elif kind == "error":
+                    raise SheetError(value["message"], value["code"])
+                else:
+                    is_done = True
+            if not is_done:
+                raise SheetError(TOO_HARD, "sheet_too_hard")
+        except SheetError as error:
+            if error.code == "sheet_too_hard":
+                process.kill()
+                process.wait()
+                report_end(process.returncode, words)
+            raise
         finally:
-            timer.cancel()
             process.kill()
-    # The child ended its work before it was killed, or this would not be reached.
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+        if output is not None and target is not None and target is not output:
+            copy(target, output)
 
 
-def _listen(process: "subprocess.Popen[bytes]", order: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    assert process.stdin is not None, "a pipe"
-    assert process.stdout is not None, "a pipe"
-    try:
-        with process.stdin as stream:
-            stream.write(orjson.dumps(order))
-    except BrokenPipeError:
-        pass
-    for line in process.stdout:
-        said = orjson.loads(line)
-        if "error" in said:
-            raise SheetError(said["error"]["message"], said["error"]["code"])
-        if "over" in said:
+def read_lines(pipe: IO[bytes], deadline: float) -> Iterator[bytes]:
+    """Yield whole lines until the pipe is closed. Raises ``SheetError`` at the deadline."""
+    number = pipe.fileno()
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([number], [], [], left)[0]:
+            raise SheetError(TOO_HARD, "sheet_too_hard")
+        data = os.read(number, READ_SIZE)
+        if not data:
             return
-        yield said
-    log.warning("the reader of a sheet ended with %s", process.wait())
-    message = (
-        "The file could not be read within the limits of time and memory for sheets. "
-        "Save the rows that are needed as a new workbook, and send that."
-    )
-    raise SheetError(message, "sheet_too_hard")
+        *whole, rest = data.split(b"\n")
+        for piece in whole:
+            yield b"".join([*pieces, piece])
+            pieces.clear()
+            size = 0
+        pieces.append(rest)
+        size += len(rest)
+        if size > LONGEST_LINE:
+            raise SheetError(TOO_HARD, "sheet_too_hard")
+
+
+def with_number(file: BinaryIO, *, is_empty: bool = False) -> BinaryIO:
+    """Return the file if the system knows it, else one that it knows with the same content."""
+    try:
+        file.flush()
+        file.fileno()
+    except (AttributeError, OSError, io.UnsupportedOperation):
+        known = tempfile.TemporaryFile()  # noqa: SIM115
+        if not is_empty:
+            file.seek(0)
+            copy(file, known)
+        return known
+    return file
+
+
+def copy(source: BinaryIO, target: Any) -> None:
+    """Copy a file from its beginning."""
+    source.seek(0)
+    while data := source.read(READ_SIZE):
+        target.write(data)
+    target.flush()
+
+
+def report_end(code: int, words: IO[bytes]) -> None:
+    """Log how a child ended; it writes where it failed, never what it read."""
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"code {code}"
+    words.seek(0)
+    logger.warning("A sheet's reader ended with %s: %s", how, words.read(4000).decode("utf-8", "replace").strip())
