@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePath
 from tempfile import TemporaryFile
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from pyramid.request import Request
 from pyramid.response import Response
@@ -50,7 +50,7 @@ def stage_sheet(request: Request) -> Any:
 
 @operation("annotateSheet", validated=False)
 def annotate_sheet(request: Request) -> Any:
-    def write(output: IO[bytes]) -> tuple[str, str]:
+    def write(output: BinaryIO) -> tuple[str, str]:
         with _receive(request) as sheet:
             kind = sheets.annotate_sheet(**_place(request), sheet=sheet, output=output)
         stem = PurePath(sheet.filename).stem
@@ -63,7 +63,7 @@ def annotate_sheet(request: Request) -> Any:
 def get_sheet_template(request: Request) -> Any:
     kind = request.openapi_validated.parameters.query.get("format", "xlsx")
 
-    def write(output: IO[bytes]) -> tuple[str, str]:
+    def write(output: BinaryIO) -> tuple[str, str]:
         site_name = get_setting(request.db, "site_name")
         sheets.make_template(request.db, site_name=site_name, file_format=kind, output=output)
         return kind, f"{site_name} samples.{kind}"
@@ -103,16 +103,16 @@ def _receive(request: Request) -> Iterator[Sheet]:
         yield Sheet(file, filename, names["sheet"])
 
 
-def _copy(source: BinaryIO, target: IO[bytes]) -> int:
+def _copy(source: BinaryIO, target: BinaryIO) -> int:
     size = 0
     while chunk := source.read(CHUNK):
         size += target.write(chunk)
     return size
 
 
-def _give(write: Callable[[IO[bytes]], tuple[str, str]]) -> Response:
+def _give(write: Callable[[BinaryIO], tuple[str, str]]) -> Response:
     """Return the file that ``write`` writes, saying of which kind it is and how it is called."""
-    output = TemporaryFile()  # noqa: SIM115 - the server closes it with the answer
+    output: BinaryIO = TemporaryFile()  # noqa: SIM115 - the server closes it with the answer
     try:
         kind, name = write(output)
     except BaseException:
@@ -125,7 +125,7 @@ def _give(write: Callable[[IO[bytes]], tuple[str, str]]) -> Response:
     return response
 
 
-def _read(file: IO[bytes]) -> Iterator[bytes]:
+def _read(file: BinaryIO) -> Iterator[bytes]:
     with file:
         while chunk := file.read(CHUNK):
             yield chunk

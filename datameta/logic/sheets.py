@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from tempfile import TemporaryFile
 from threading import BoundedSemaphore
-from typing import IO, Any, BinaryIO, TypeAlias
+from typing import IO, Any, BinaryIO, Literal, TypeAlias
 
 import orjson
 from sqlalchemy import ARRAY, Text, bindparam, cast, column, func, select
@@ -178,7 +178,7 @@ def stage_sheet(
         return check.report, list(_stage_rows(db, actor, check.report, rows, site_id_format))
 
 
-def annotate_sheet(db: Session, actor: Actor, *, reader: SheetReader, sheet: Sheet, output: IO[bytes]) -> str:
+def annotate_sheet(db: Session, actor: Actor, *, reader: SheetReader, sheet: Sheet, output: BinaryIO) -> str:
     """Write the sheet's own file, with what is wrong marked and explained, into ``output``; return its format.
 
     Of csv and tsv it is a csv with the findings. Raises as ``check_sheet``.
@@ -200,7 +200,7 @@ def annotate_sheet(db: Session, actor: Actor, *, reader: SheetReader, sheet: She
     return written
 
 
-def make_template(db: Session, *, site_name: str, file_format: str, output: IO[bytes]) -> None:
+def make_template(db: Session, *, site_name: str, file_format: Literal["xlsx", "csv"], output: BinaryIO) -> None:
     """Write a template for sample sheets, made from today's definitions, into ``output``: ``xlsx`` or ``csv``."""
     book = load_rulebook(db)
     write_template(book, site_name=site_name, version=template_version(book), output=output, format=file_format)

@@ -157,8 +157,9 @@ class XlsxWorkbook:
                     tables.append(XlsxTable(self, attributes.get("name", ""), visibility, target))
 
         def end(name: str) -> None:
-            if local(name) == "definedName" and defined == TEMPLATE_MARK:
-                self.template_version = "".join(texts).strip().strip('"') or None
+            # Elsewhere the name tells only where on its sheet the version is.
+            if local(name) == "definedName" and defined == TEMPLATE_MARK and (words := "".join(texts)).startswith('"'):
+                self.template_version = words.strip('"') or None
 
         for _ in scan(self.archive.stream(main), main, start=start, end=end, texts=texts):
             if len(tables) > MOST_SHEETS:

@@ -29,8 +29,8 @@ READ_SETS = (
     "updateMetaDataSet",
 )
 ROLE_KEYS = ("groupAdmin", "siteAdmin", "siteRead", "email")
-# An address for a file leaves a token and an event behind, a check of a submission nothing.
-EXCEPTIONS = ("getFileUrl", "prevalidateSubmission")
+# An address for a file leaves a token and an event behind, a check of a submission or a sheet nothing.
+EXCEPTIONS = ("getFileUrl", "prevalidateSubmission", "checkSheet", "annotateSheet")
 ENDS_ITS_SESSION = ("deleteCurrentSession",)
 _numbers = count(1)
 
@@ -83,7 +83,7 @@ def prepare(world: World, cell: Cell) -> Call:
     call.more = {} if make is None else make(call)
     call.body = call.more.pop("json", None)
     ids = {"id": call.id, "metadatasetId": call.id, "token": call.id, **call.more.pop("ids", {})}
-    call.path = path.format_map(ids)
+    call.path = path.format_map(ids) + call.more.pop("query", "")
     return call
 
 
@@ -225,6 +225,14 @@ def _upload_form(call: Call) -> dict[str, Any]:
     return {"upload_files": [("file", "reads.fq", CONTENT)], "headers": _upload(call)["headers"]}
 
 
+def _send_sheet(call: Call) -> dict[str, Any]:
+    return {
+        "params": f"ID,Reads\nsheet {next(_numbers)},\n".encode(),
+        "content_type": "application/octet-stream",
+        "query": "?filename=run.csv",
+    }
+
+
 def _name_anew(call: Call) -> dict[str, Any]:
     return {"json": {"name": f"Name {next(_numbers)}"}}
 
@@ -273,6 +281,9 @@ REQUESTS: dict[str, Callable[[Call], dict[str, Any]]] = {
     "createPartUrls": lambda call: {"json": {"parts": [{"number": 1, "md5": CHECKSUM}]}},
     "completeUploadSession": _complete,
     "uploadPart": lambda call: {**_upload(call), "ids": {"number": "1"}},
+    "checkSheet": _send_sheet,
+    "stageSheet": _send_sheet,
+    "annotateSheet": _send_sheet,
     "createSubmission": _submit,
     "prevalidateSubmission": _submit,
     "listSubmissions": _list_long,

@@ -25,6 +25,7 @@ what can be refused. Bash can run these lines after
 """
 SHOWN_URL = "https://datameta.example.org"
 SHOWN_HEADERS = ("DataMeta-Affected", "Link", "Set-Cookie", "Content-Disposition")
+TEXTS = ("application/octet-stream", "text/csv", "text/yaml")
 SHOWN_ITEMS = 2
 SHORT = 90
 UUID_REST = "0000-4000-8000-000000000000"
@@ -72,7 +73,8 @@ class Mask:
 
     def mask(self, value: Any, name: str = "") -> Any:
         """Replace the same in a JSON value, and show only the beginning of long lists."""
-        if value is not None and name in SECRETS:
+        # A word is a kind of finding; codes of a second factor are numbers.
+        if value is not None and name in SECRETS and not (name == "code" and str(value).isidentifier()):
             return SECRETS[name]
         if isinstance(value, dict):
             return {key: self.mask(item, key) for key, item in value.items()}
@@ -107,12 +109,16 @@ class Recorder:
         query: str = "",
         headers: dict[str, str] | None = None,
         upload: bytes | None = None,
+        sheet: bytes | None = None,
         **ids: str,
     ) -> webtest.TestResponse:
         """Send a request, which must succeed, and keep it as the example of its operation."""
         path, method = self.operations[operation_id]
         address = path.format(**ids) + query
-        if upload is None:
+        if sheet is not None:
+            headers = {"Content-Type": "application/octet-stream"}
+            response = client.request(method, address, headers=headers, params=sheet)
+        elif upload is None:
             response = client.request(method, address, body, headers=headers or {})
         elif method == "put":
             response = client.portal.app.put(API + address, upload, headers=headers)
@@ -123,7 +129,10 @@ class Recorder:
         client.portal.app.reset()
         assert response.status_int < 300, response.body
         assert operation_id not in self.examples, operation_id
-        sent = self.render_request(client, method, address, body, headers or {}, is_upload=upload is not None)
+        is_upload = upload is not None
+        sent = self.render_request(client, method, address, body, headers or {}, is_upload=is_upload)
+        if sheet is not None:
+            sent += " \\\n  --data-binary @run7.csv"
         self.examples[operation_id] = f"```bash\n{sent}\n```\n\n```http\n{self.render_answer(response)}\n```\n"
         return response
 
@@ -159,8 +168,10 @@ class Recorder:
         ]
         if response.content_type == "application/json":
             lines += ["", show_json(self.mask.mask(response.json))]
+        elif response.content_type in TEXTS:
+            lines += ["", response.body.decode("utf-8-sig").replace("\r\n", "\n").rstrip()]
         elif response.body:
-            lines += ["", response.text.rstrip()]
+            lines += ["", "(the workbook)"]
         return "\n".join(lines)
 
     def render(self) -> str:

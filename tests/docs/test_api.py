@@ -24,6 +24,7 @@ def test_the_document_shows_every_operation_as_it_answers(portal: Portal) -> Non
     show_fields(recorder, admin, service)
     submit_files_and_records(recorder, lab)
     answer_as_a_service(recorder, bot, service)
+    send_sample_sheets(recorder, lab)
     throw_staged_things_away(recorder, lab)
     show_groups_and_users(recorder, admin)
     show_keys(recorder, lab)
@@ -172,6 +173,15 @@ def answer_as_a_service(recorder: Recorder, bot: Client, service: str) -> None:
     [waiting] = recorder.show(bot, "getMetaDataSets", query=f"?awaitingService={service}&limit=100").json
     body = {"record": {"Accession": "ACC-S001"}, "fileIds": []}
     recorder.show(bot, "serviceSetMetaDatum", body, serviceId=service, metadatasetId=site_of(waiting))
+
+
+def send_sample_sheets(recorder: Recorder, lab: Client) -> None:
+    """Show a sheet with a mistake, and the same without it."""
+    bad, good = (f"Lab-ID,ZIPCode\nS-101,{code}\n".encode() for code in ("72", "721"))
+    recorder.show(lab, "getSheetTemplate")
+    recorder.show(lab, "checkSheet", query="?filename=run7.csv", sheet=bad)
+    recorder.show(lab, "annotateSheet", query="?filename=run7.csv", sheet=bad)
+    recorder.show(lab, "stageSheet", query="?filename=run7.csv", sheet=good)
 
 
 def throw_staged_things_away(recorder: Recorder, lab: Client) -> None:

@@ -14,8 +14,9 @@ SEVERAL_STATUSES = {
     "upload_expired": "404 for the bytes, as for every dead address; 409 for the confirmation of a file that exists",
 }
 """The codes that come with more than one status, and why it is the same sense."""
-COMPUTED = {"api/validation.py", "errors.py", "logic/records.py", "logic/services.py"}
-"""Where a problem gets a code from a table or a pair beside its message, which the reader knows too."""
+COMPUTED = {"api/validation.py", "errors.py", "logic/records.py", "logic/services.py", "logic/sheets.py"}
+"""Where a problem gets a code from a table or a pair beside its message, which the reader knows too; or from what is
+found in a sheet (docs/sheets.md)."""
 
 
 def test_the_document_is_what_the_source_says() -> None:

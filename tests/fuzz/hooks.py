@@ -61,6 +61,8 @@ NAMES = {
     "userIds": "users",
 }
 """The pool of every other parameter or property that holds an id, or a list of them."""
+SHEETS = (b"ID,Day\nfuzz-sheet,x\n", b"ID;Day\n;;\n", b"\xff\xfe", b"PK\x03\x04", b"<html>", b'ID,Day\n"')
+"""What is sent as a sample sheet."""
 OF_SESSIONS = {"openUploadSession": "files", "abortUploadSession": "given_up", "completeUploadSession": "sent"}
 """The pool of each operation on an upload session; the others look at those that are ``in_parts``."""
 LEARNT = {
@@ -131,6 +133,8 @@ def fill_parameters(name: str, case: Any) -> None:
         case.path_parameters["number"] = 1
         if case.media_type == "application/octet-stream":
             case.body = CONTENT
+    if case.operation.path.startswith("/sheets/") and case.media_type == "application/octet-stream":
+        case.body = SHEETS[next(numbers) % len(SHEETS)]
     if name == "createFile" and "DataMeta-File-Size" in case.headers:
         case.headers["DataMeta-File-Size"] = str(len(CONTENT))
 
