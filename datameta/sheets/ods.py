@@ -34,7 +34,7 @@ PREFIXES = ("table", "office", "text", "style")
 HIDDEN = ("collapse", "filter")
 ERRORS = re.compile(r"#(N/A|REF!|NAME\?|VALUE!|DIV/0!|NUM!|NULL!)|Err:\d+")
 SPACE, TAB, BREAK = "\x01", "\x02", "\x03"
-"""Stand for what is written as an element, so that it is not taken for white space of the file; XML has none of them."""
+"""Stand for what is written as an element and is no white space of the file; XML itself has none of them."""
 MOST_PARAGRAPHS = 20_000
 MOST_MERGED = 100_000
 
