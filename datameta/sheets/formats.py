@@ -510,10 +510,10 @@ def find_hidden_time(section: Section, value: time, *, hours_needed: bool = True
 def fault_of_hidden(shown: str, whole: str, hidden: str) -> Fault:
     """Return the fault of a date of which a part can't be seen."""
     message = (
-        f"The cell shows {shown}, but holds {whole}: {hidden} can't be seen. If this is a date, show all of it; "
-        "if it is none, format the cell as text and write it again."
+        f"The cell shows {shorten(shown) or 'nothing'}, but holds {shorten(whole)}: {hidden} can't be seen. If this is "
+        "a date, show all of it; if it is none, format the cell as text and write it again."
     )
-    return Fault(message, "cell_date_partly_shown", shown)
+    return Fault(message, "cell_date_partly_shown", shorten(shown))
 
 
 def format_duration(total: int) -> str:

@@ -63,6 +63,16 @@ def parse(chunks: Iterable[bytes], name: str, *, start: Start, end: End | None =
         pass
 
 
+def find_root(chunks: Iterable[bytes], name: str) -> tuple[str, Attributes]:
+    """Return name and attributes of a document's first element."""
+    roots: list[tuple[str, Attributes]] = []
+    steps = scan(chunks, name, start=lambda root, attributes: roots.append((root, attributes)))
+    while not roots:
+        # A document without any is an error, so this ends.
+        next(steps)
+    return roots[0]
+
+
 def refuse_document_type(*_: object) -> None:
     """Refuse a document type declaration."""
     raise SheetError(

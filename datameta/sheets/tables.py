@@ -3,10 +3,15 @@
 from collections.abc import Iterable
 from datetime import datetime
 
+from datameta.sheets.archive import broken
 from datameta.sheets.cells import shorten
 from datameta.sheets.limits import Limits
 from datameta.sheets.values import Fault, Notice, Severity, SheetError, Table, Value, to_letters
 
+TEMPLATE_SHEET = "_datameta"
+"""A hidden sheet of our templates, whose first cell has the template's version."""
+LAST_ROW = 1_048_576
+MOST_SHEETS = 200
 MOST_NOTICES = 1000
 """Of one kind and sheet; what is beyond is counted in the last one."""
 
@@ -88,6 +93,13 @@ def read_iso(raw: str) -> Value:
     except ValueError:
         return unreadable(raw)
     return unreadable(raw) if value.tzinfo else value if "T" in raw else value.date()
+
+
+def read_integer(text: str) -> int:
+    """Return a count or number of the file. Raises ``SheetError``."""
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise broken(f"it has “{shorten(text)}” in the place of a number")
+    return int(text)
 
 
 def read_mark(table: Table) -> str | None:

@@ -17,9 +17,13 @@ from datameta.sheets.archive import Archive, broken
 from datameta.sheets.cells import read_text, shorten
 from datameta.sheets.formats import BUILT_IN, NumberFormat
 from datameta.sheets.limits import Limits
-from datameta.sheets.markup import Attributes, is_true, local, parse, scan
+from datameta.sheets.markup import Attributes, find_root, is_true, local, parse, scan
 from datameta.sheets.tables import (
+    LAST_ROW,
+    MOST_SHEETS,
+    TEMPLATE_SHEET,
     Notices,
+    read_integer,
     read_iso,
     read_mark,
     to_column,
@@ -32,11 +36,7 @@ from datameta.sheets.values import Fault, Notice, SheetError, Table, Value, Visi
 CONTENT_TYPES = "[content_types].xml"
 TEMPLATE_MARK = "_datameta_template"
 """A defined name with the version of the template that a workbook was made from."""
-TEMPLATE_SHEET = "_datameta"
-"""A hidden sheet whose first cell has that version."""
-MOST_SHEETS = 200
 MOST_FORMATS = 100_000
-LAST_ROW = 1_048_576
 
 ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
 REFERENCE = re.compile(r"\$?([A-Za-z]{1,3})\$?([1-9][0-9]{0,6})")
@@ -232,7 +232,7 @@ class XlsxWorkbook:
                 if not is_reading:
                     parts.append("".join(texts))
             elif name == prefix + "si":
-                strings.append(read_text(unescape("".join(parts)), longest))
+                strings.append(read_string("".join(parts), longest))
                 parts.clear()
             elif name == prefix + "rPh":
                 is_reading -= 1
@@ -243,13 +243,8 @@ class XlsxWorkbook:
 
     def _find_prefix(self, member: str) -> str:
         """Return the prefix that a member's elements have: mostly none, else with its colon."""
-        prefixes: list[str] = []
-        chunks = scan(
-            self.archive.stream(member), member, start=lambda name, _: prefixes.append(name[: -len(local(name))])
-        )
-        while not prefixes and next(chunks, self) is None:
-            pass
-        return prefixes[0] if prefixes else ""
+        root, _ = find_root(self.archive.stream(member), member)
+        return root[: -len(local(root))]
 
 
 class XlsxTable:
@@ -353,7 +348,7 @@ class XlsxTable:
                         number = read_integer(style) if style else 0
                         value = styles[number].show(raw) if number < styles_count else unreadable(raw)
                 elif kind == "inlineStr" or kind == "str":
-                    value = read_text(unescape(raw), longest)
+                    value = read_string(raw, longest)
                 elif kind == "b":
                     value = {"0": "FALSE", "1": "TRUE"}.get(raw) or unreadable(raw)
                 elif kind == "e":
@@ -411,13 +406,14 @@ class XlsxTable:
         return column
 
 
-def read_integer(text: str) -> int:
-    """Return a count or number of the file. Raises ``SheetError``."""
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise broken(f"it has “{shorten(text)}” in the place of a number")
-    return int(text)
-
-
-def unescape(text: str) -> str:
-    """Return a text of the file as it is shown: some characters are written by their number."""
-    return ESCAPED.sub(lambda found: chr(int(found[1], 16)), text) if "_x" in text else text
+def read_string(text: str, longest: int) -> Value:
+    """Return a text of the file as it is shown: control characters and what looks like one are written by number."""
+    if "_x" in text:
+        for found in ESCAPED.finditer(text):
+            number = int(found[1], 16)
+            # Excel shows the character, LibreOffice the text as it stands, and many programs mean the latter.
+            if number >= 0x20 and number != ord("_"):
+                message = f"Programs do not agree on what {found[0]} in the cell means; write it in another way."
+                return Fault(message, "cell_ambiguous", shorten(text))
+        text = ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+    return read_text(text, longest)
