@@ -105,7 +105,7 @@ def sweep(site: Site, context: JobContext, timestamp: int) -> None:
 
 def check_store(site: Site, context: JobContext, timestamp: int) -> None:
     """Compare what is in the store with what should be, and tell the site admins what was found damaged."""
-    run_store_check(site.database.sessions, site.storage)
+    run_store_check(site.database.sessions, site.storage, orphan_days=site.settings.orphan_days)
     with site.database.sessions.begin() as db:
         tell_of_damage(db, site.vault)
 
