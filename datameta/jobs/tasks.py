@@ -35,6 +35,8 @@ FIRST_WAIT = 30
 LONGEST_WAIT = 2 * 3600
 MAIL_ATTEMPTS = 20
 """The waits double from half a minute to two hours; twenty attempts take 24 hours."""
+READ_JOBS = 5
+"""At this attempt, some quarter of an hour after the first, content that can't be read is refused."""
 KEPT_FAILED_HOURS = 30 * 24
 CHECK_SECONDS = 3000
 
@@ -85,7 +87,8 @@ class StoreRetry(BaseRetryStrategy):
 
 def verify_file(site: Site, context: JobContext, *, file_id: int) -> None:
     """Verify the content of a file."""
-    verification.verify_file(site.database.sessions, site.storage, file_id=file_id)
+    gives_up = context.job.attempts + 1 >= READ_JOBS
+    verification.verify_file(site.database.sessions, site.storage, file_id=file_id, gives_up=gives_up)
 
 
 def check_contents(site: Site, context: JobContext, timestamp: int) -> None:

@@ -14,6 +14,7 @@ import urllib3
 from sqlalchemy import func, select, text, update
 
 from datameta.database import Database
+from datameta.jobs import tasks
 from datameta.jobs.tasks import Site
 from datameta.jobs.worker import do_due_jobs
 from datameta.logic import confirmation, parts, verification
@@ -504,6 +505,37 @@ def test_content_that_vanishes_before_it_was_verified_fails(local: Client, monke
     assert complete(local, path).json["state"] == "failed"
     assert find_file(local, path).problem == "content_missing"
     assert_refused(complete(local, path), 409, ("checksum_mismatch", "checksum"))
+
+
+def test_content_that_cannot_be_read_fails_and_is_read_again_when_asked(
+    local: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "FIRST_WAIT", 0)
+    monkeypatch.setattr(tasks, "READ_JOBS", 1)
+    monkeypatch.setattr(confirmation, "INLINE_BYTES", 0)
+    path, _ = open_session(local)
+    send_parts(local, path, cut(CONTENT))
+    complete(local, path)
+
+    def refuse(*arguments: Any) -> Any:
+        raise StorageUnavailableError("Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local.portal.storage, "read", refuse)
+        do_jobs(local)
+    assert (local.get(path).json["state"], find_file(local, path).problem) == ("failed", "content_unreadable")
+    assert complete(local, path).json["state"] == "verifying"
+    do_jobs(local)
+    assert local.get(path).json["state"] == "verified"
+
+
+def test_what_has_failed_is_read_again_before_it_is_confirmed(local: Client) -> None:
+    path, _ = open_session(local)
+    send_parts(local, path, cut(CONTENT))
+    assert complete(local, path, checksum="0" * 32).json["state"] == "failed"
+    local.portal.storage.delete(find_file(local, path).storage_key or "")
+    assert complete(local, path, checksum=hashlib.md5(CONTENT).hexdigest()).json["state"] == "failed"
+    assert find_file(local, path).problem == "content_missing"
 
 
 def test_a_deletion_ends_a_verification(local: Client, monkeypatch: pytest.MonkeyPatch) -> None:
