@@ -63,7 +63,7 @@ from datameta.logic.files import finish_deletion
 from datameta.logic.inventory import Inventory, find_damaged, list_found_again, list_orphans, take_inventory
 from datameta.logic.mail import store_mail
 from datameta.logic.ownership import ADVICE, advance_mark, find_obstacle, get_owned_since
-from datameta.models import AuditEvent, DownloadToken, File, FileState, User
+from datameta.models import AppSetting, AuditEvent, DownloadToken, File, FileState, User
 from datameta.queue import store_job
 from datameta.storage import Storage, StorageUnavailableError
 from datameta.vault import Vault
@@ -74,8 +74,8 @@ BATCH = 500
 ORPHAN_AGE = timedelta(hours=48)
 LISTED = 20
 """How many files a mail names."""
-TOLD = timedelta(hours=25)
-"""The check of the store comes once a day, and takes its time."""
+TOLD = "damage_told"
+"""The row that keeps the number of the last event of damage that was mailed; no setting of the catalogue."""
 JOBS = table("procrastinate_jobs", column("task_name"), column("status"), column("args", JSONB))
 
 
@@ -130,8 +130,17 @@ def find_removal(orphan: Row[Any], *, owned_since: datetime, orphan_days: int) -
 
 
 def tell_of_damage(db: Session, vault: Vault) -> None:
-    """Mail to the site admins which files have been found damaged in the last day, if any."""
-    is_new = and_(AuditEvent.event == "file.damaged", AuditEvent.at > func.now() - TOLD)
+    """Mail to the site admins which files have been found damaged since they were told last, if any still are."""
+    verification.order_reports(db)
+    last = db.scalar(select(func.max(AuditEvent.id)).where(AuditEvent.event == "file.damaged"))
+    told = db.scalars(select(AppSetting).where(AppSetting.key == TOLD)).one_or_none()
+    if last is None or (told is not None and int(told.value) >= last):
+        return
+    is_new = and_(AuditEvent.event == "file.damaged", AuditEvent.id > (0 if told is None else int(told.value)))
+    if told is None:
+        told = AppSetting(key=TOLD)
+        db.add(told)
+    told.value = str(last)
     events = select(AuditEvent.entity_uuid).where(is_new)
     damaged = select(File.site_id).where(File.problem.is_not(None), File.uuid.in_(events))
     count = db.scalars(select(func.count()).select_from(damaged.subquery())).one()

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from datameta.authz import Actor
 from datameta.crash import crash_point
+from datameta.database import REPORT_LOCK
 from datameta.logic import audit
 from datameta.logic.file_rows import Announced, confirm, set_state, try_store
 from datameta.models import File, FileState
@@ -104,6 +105,13 @@ def verify_file(
         try_store(storage.delete, file.storage_key)
 
 
+def is_held(sessions: sessionmaker[Session], *, file_id: int) -> bool:
+    """Say whether somebody holds the lease of a file that is being verified."""
+    query = select(File.id).where(File.id == file_id, File.state == FileState.VERIFYING, File.lease_until > func.now())
+    with sessions() as db:
+        return db.scalar(query) is not None
+
+
 def check_content(sessions: sessionmaker[Session], storage: Storage, file: File) -> bool:
     """Read the content of a confirmed file again; say whether it is what was confirmed.
 
@@ -165,9 +173,15 @@ def report_damage(db: Session, file: File, problem: str) -> None:
     if file.problem != problem:
         file.problem = problem
         db.flush()
+        order_reports(db)
         audit.record_event(
             db, "file.damaged", actor=None, entity=file, after={"problem": problem, "storage_key": file.storage_key}
         )
+
+
+def order_reports(db: Session) -> None:
+    """Let others report damage only after this transaction, so that a report with a lower number never comes later."""
+    db.execute(select(func.pg_advisory_xact_lock(REPORT_LOCK)))
 
 
 def _examine(storage: Storage, key: str, beat: Beat, *, gives_up: bool) -> Digests | str:
