@@ -1,5 +1,6 @@
 """The application, put together: settings, database, store, and the API in front of them."""
 
+import logging
 import sys
 from typing import Any
 from uuid import uuid4
@@ -10,10 +11,17 @@ from pyramid.request import Request
 from datameta import embedded, migrations
 from datameta.authz import Origin
 from datameta.database import Database
+from datameta.logic.ownership import claim_store
 from datameta.logic.sheets import SheetReader
 from datameta.settings import Settings
-from datameta.storage import Storage, open_storage
+from datameta.storage import Storage, StorageUnavailableError, open_storage
 from datameta.vault import open_vault
+
+log = logging.getLogger(__name__)
+
+
+class StorageCheckError(Exception):
+    """The store does not keep a promise; the message is a sentence for the operator."""
 
 
 class PortalRequest(Request):  # type: ignore[misc]
@@ -29,14 +37,42 @@ def open_app(settings: Settings) -> Any:
     """Return the WSGI application with the database and the store that the settings name.
 
     Without a configured database it holds the portal's own until the process ends, and brings it up
-    to date; a configured one must be up to date, else it raises ``migrations.SchemaError``.
+    to date; a configured one must be up to date, else it raises ``migrations.SchemaError``. Raises
+    ``StorageCheckError``.
     """
     url = settings.database_url or embedded.hold(settings.home)
     if settings.database_url:
         migrations.require_current(url)
     else:
         migrations.upgrade(url)
-    return make_app(settings, Database(url, pool_size=settings.database_pool), open_storage(settings))
+    storage = open_tested_storage(settings, url)
+    return make_app(settings, Database(url, pool_size=settings.database_pool), storage)
+
+
+def open_tested_storage(settings: Settings, url: str) -> Storage:
+    """Open the store at a start: claim it for the database at ``url`` if it is new, and try its protections.
+
+    Raises ``StorageCheckError``.
+    """
+    store = open_storage(settings)
+    database = Database(url)
+    try:
+        # First: what the check leaves in the store for a moment is content to another process.
+        claim_store(database.sessions, store)
+    except StorageUnavailableError as error:
+        log.error("whose the store is can't be read: %s", error)
+    finally:
+        database.dispose()
+    findings = [] if settings.storage_check == "off" else store.check()
+    failed = [finding for finding in findings if finding.ok is False]
+    for finding in failed:
+        log.error("The store fails the check %r: %s", finding.name, finding.detail)
+    if failed and settings.storage_check == "refuse":
+        raise StorageCheckError(
+            f"The store does not keep what the portal promises: {failed[0].name}: {failed[0].detail}. "
+            "'datameta storage check' shows all of it; DATAMETA_STORAGE_CHECK=warn starts all the same."
+        )
+    return store
 
 
 def make_app(settings: Settings, database: Database, storage: Storage) -> Any:

@@ -25,7 +25,7 @@ from sqlalchemy.exc import OperationalError
 
 from datameta import __version__, embedded, migrations, server
 from datameta.api import PREFIX
-from datameta.app import make_app
+from datameta.app import StorageCheckError, make_app, open_tested_storage
 from datameta.clock import utc_now
 from datameta.credentials import make_password
 from datameta.database import SWEEP_LOCK, Database
@@ -34,7 +34,9 @@ from datameta.jobs.tasks import Site
 from datameta.jobs.worker import WorkerError, do_due_jobs, run_worker
 from datameta.logic import demo, groups, keys, users
 from datameta.logic.audit import find_broken_seal, seal_events
+from datameta.logic.file_rows import store_errors
 from datameta.logic.fsck import Finding, Proof, measure_content, prove_content, prove_site
+from datameta.logic.ownership import ADVICE, adopt_store, find_obstacle
 from datameta.logic.parts import MAX_SIZE, choose_part_size
 from datameta.logic.sweep import check_store
 from datameta.logic.sweep import sweep as run_sweep
@@ -42,14 +44,8 @@ from datameta.settings import Settings, SettingsError, read_settings
 from datameta.storage import Storage, open_storage
 from datameta.vault import open_vault
 
-log = logging.getLogger(__name__)
-
 THREADS = 8
 WORKER_POOL = 4
-
-
-class StorageCheckError(Exception):
-    """The store does not keep a promise; the message is a sentence for the operator."""
 
 
 REFUSALS = (
@@ -104,7 +100,7 @@ def serve(settings: Settings, host: str, port: int, workers: int, no_worker: boo
             migrations.upgrade(url)
         lines = _prepare_demo(settings, url) if with_demo else ""
         # Every process opens the store anew, and believes what was found out here.
-        proves_md5 = _open_tested_storage(settings).proves_md5
+        proves_md5 = open_tested_storage(settings, url).proves_md5
 
         def open_worker() -> Any:
             database = Database(url, pool_size=settings.database_pool)
@@ -149,7 +145,7 @@ def worker(settings: Settings, once: bool) -> None:
         click.echo("The worker is ready.", err=True)
 
     with _open_database(settings) as database:
-        site = _open_site(settings, database, _open_tested_storage(settings))
+        site = _open_site(settings, database, open_tested_storage(settings, database.url))
         if once:
             do_due_jobs(site)
         else:
@@ -249,10 +245,15 @@ def sweep(settings: Settings) -> None:
     with _open_database(settings) as database, database.locked(SWEEP_LOCK) as is_ours:
         if not is_ours:
             raise click.ClickException("Another sweep is running.")
-        store = _open_tested_storage(settings)
-        done = run_sweep(database.sessions, store) + check_store(database.sessions, store)
+        store = open_tested_storage(settings, database.url)
+        done = run_sweep(database.sessions, store)
+        done += check_store(database.sessions, store, orphan_days=settings.orphan_days)
+        with store_errors():
+            obstacle = find_obstacle(database.sessions, store)
     for kind, number in sorted((+done).items()):
         click.echo(f"{number:8,} {kind}")
+    if obstacle is not None:
+        raise click.ClickException(f"Nothing was removed. {obstacle} {ADVICE}")
     if not +done:
         click.echo("There was nothing to do.")
 
@@ -277,7 +278,7 @@ def fsck(settings: Settings, content: bool) -> None:
 
     with _open_database(settings) as database:
         store = open_storage(settings)
-        show(prove_site(database.sessions, store))
+        show(prove_site(database.sessions, store, orphan_days=settings.orphan_days))
         if content:
             size = measure_content(database.sessions)
             with click.progressbar(length=size, label="Reading", file=sys.stderr) as bar:
@@ -304,6 +305,25 @@ def check_storage(settings: Settings) -> None:
         click.echo(f"{mark:<5} {finding.name}" + (f": {finding.detail}" if finding.detail else ""))
     if any(finding.ok is False for finding in findings):
         raise click.ClickException("The store does not keep what the portal promises.")
+
+
+@storage.command("adopt")
+@installation
+def adopt_storage(settings: Settings) -> None:
+    """Make the store that of this database, after one of them was restored or moved; no other portal may use it.
+
+    What the database does not know in it is then kept for some time (setting orphan_days), and removed.
+    """
+    with _open_database(settings) as database:
+        store = open_storage(settings)
+        with store_errors():
+            obstacle = find_obstacle(database.sessions, store)
+            adopt_store(database.sessions, store)
+    click.echo(obstacle or "The store was this database's already.")
+    click.echo(
+        "It is this database's now. What has no file here is listed by 'datameta fsck' and kept for "
+        f"{settings.orphan_days} days."
+    )
 
 
 @click.group()
@@ -370,24 +390,6 @@ def _open_database(settings: Settings) -> Iterator[Database]:
 
 def _open_site(settings: Settings, database: Database, store: Storage) -> Site:
     return Site(settings, database, store, open_vault(settings))
-
-
-def _open_tested_storage(settings: Settings) -> Storage:
-    """Open the store and try its protections, as the settings want it.
-
-    Raises ``StorageCheckError``.
-    """
-    store = open_storage(settings)
-    findings = [] if settings.storage_check == "off" else store.check()
-    failed = [finding for finding in findings if finding.ok is False]
-    for finding in failed:
-        log.error("The store fails the check %r: %s", finding.name, finding.detail)
-    if failed and settings.storage_check == "refuse":
-        raise StorageCheckError(
-            f"The store does not keep what the portal promises: {failed[0].name}: {failed[0].detail}. "
-            "'datameta storage check' shows all of it; DATAMETA_STORAGE_CHECK=warn starts all the same."
-        )
-    return store
 
 
 def _prepare_demo(settings: Settings, url: str) -> str:

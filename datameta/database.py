@@ -17,6 +17,7 @@ MIGRATION_LOCK = 0x44415441  # "DATA" in ASCII: any number that no other advisor
 SWEEP_LOCK = 0x44415442
 SEAL_LOCK = 0x44415443
 CHECK_LOCK = 0x44415444
+REPORT_LOCK = 0x44415445
 
 
 class Database:

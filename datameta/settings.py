@@ -137,6 +137,12 @@ class Settings:
         "When the store does not keep a promise at the start: 'refuse' to start, 'warn', or 'off': do not look.",
         _one_of("refuse", "warn", "off"),
     )
+    orphan_days: int = _setting(
+        35,
+        "Days that content in the store is kept of which the database knows no file: as old as a backup of the "
+        "database may be that you restore.",
+        _integer(2, 3650),
+    )
     body_max_bytes: int = _setting(16 * 1024**2, "Largest JSON request in bytes.", _integer(1024, 1024**3))
     sheet_max_bytes: int = _setting(64 * 1024**2, "Largest sample sheet in bytes.", _integer(1024, 1024**3))
     sheet_jobs: int = _setting(

@@ -24,6 +24,7 @@ from datameta.clock import utc_now
 from datameta.database import Database
 from datameta.logic import groups, identity, keys, users
 from datameta.logic.mail import Order, open_order
+from datameta.logic.ownership import claim_store
 from datameta.models import AppSetting, AuditEvent, Base, User
 from datameta.settings import Settings
 from datameta.storage import Storage, open_storage
@@ -122,6 +123,8 @@ class Portal:
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     def __post_init__(self) -> None:
+        # As every start does.
+        claim_store(self.database.sessions, self.storage)
         self.app = webtest.TestApp(make_app(self.settings, self.database, self.storage))
 
     def add_user(self, group: str = "Lab A", **roles: bool) -> "Client":

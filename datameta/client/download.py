@@ -92,6 +92,7 @@ class Downloader:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             manifest = {"submission": submission, "files": [{"path": each.name, **each.file} for each in entries]}
+            check_folder(folder, manifest)
             write_text(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
             with self._pool:
                 for order, entry in enumerate(entries):
@@ -227,6 +228,27 @@ def make_name(name: str) -> str:
         name = name[1:]
     name = name.rstrip(" .")
     return f"_{name.lstrip('.')}" if name.startswith(".") or not name else name
+
+
+def check_folder(folder: Path, manifest: dict[str, Any]) -> None:
+    """Raise ``ClientError`` if the folder has a manifest or sums that are not of this submission."""
+    there = [name for name in (MANIFEST, SUMS) if os.path.lexists(folder / name)]
+    if there and not is_same_submission(folder / MANIFEST, manifest):
+        raise ClientError(
+            f"{folder} has a {' and a '.join(there)} already, not of this submission. Nothing was fetched or changed: "
+            "choose another folder."
+        )
+
+
+def is_same_submission(path: Path, manifest: dict[str, Any]) -> bool:
+    """Say whether the manifest at a path is of the same submission, which may have been named by its other id."""
+    try:
+        former = json.loads(path.read_bytes())
+        # A file is in one submission only.
+        ids, known = ({file["id"]["uuid"] for file in each["files"]} for each in (manifest, former))
+        return former["submission"] == manifest["submission"] or bool(ids & known)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
 def write_text(path: Path, text: str) -> None:

@@ -27,6 +27,13 @@ class Source:
         """The name that the portal is told."""
         return self.path.name
 
+    def check_name(self) -> None:
+        """Raise ``ClientError`` if the portal can't be told the name."""
+        try:
+            self.name.encode()
+        except UnicodeEncodeError:
+            raise ClientError("The name of this file is not UTF-8. Rename the file, then upload it.") from None
+
     def check_unchanged(self) -> None:
         """Raise ``ClientError`` if the file is not what it was."""
         if open_source(self.path) != self:

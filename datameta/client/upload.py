@@ -82,6 +82,7 @@ class Uploader:
         self._ended.put(outcome)
 
     def _upload_small(self, source: Source, bar: Bar) -> tuple[str, dict[str, Any]]:
+        source.check_name()
         bar.start("sending", 0, moves=True)
         checksum = source.hash("md5", 0, source.size)
         announced = None
@@ -131,6 +132,7 @@ class Uploader:
 
     def _upload_large(self, source: Source, bar: Bar, order: int) -> tuple[str, dict[str, Any]]:
         try:
+            source.check_name()
             first = source.hash("md5", 0, SMALL_BYTES)
             file_id = self._find_begun(source, first)
             if file_id is None:

@@ -1,7 +1,8 @@
 """What jobs do. Each may be cut off at any point and be done again, by another worker, from its beginning."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -35,6 +36,8 @@ FIRST_WAIT = 30
 LONGEST_WAIT = 2 * 3600
 MAIL_ATTEMPTS = 20
 """The waits double from half a minute to two hours; twenty attempts take 24 hours."""
+READ_JOBS = 5
+"""At this attempt, some quarter of an hour after the first, content that can't be read is refused."""
 KEPT_FAILED_HOURS = 30 * 24
 CHECK_SECONDS = 3000
 
@@ -71,11 +74,17 @@ def send_mail(site: Site, context: JobContext, *, sealed: str) -> None:
     log.info("sent the mail of job %s", context.job.id)
 
 
+class HeldError(Exception):
+    """Another verifies the file, or has died over it."""
+
+
 class StoreRetry(BaseRetryStrategy):
     """Try again, ever more seldom, for as long as the store or the database does not answer."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
         """Return when to try again, or None: what else fails, fails for good, and the sweeper brings it again."""
+        if isinstance(exception, HeldError):
+            return RetryDecision(retry_in={"seconds": FIRST_WAIT})
         if not isinstance(exception, StorageUnavailableError | OperationalError | InterfaceError):
             return None
         wait = min(FIRST_WAIT * 2**job.attempts, LONGEST_WAIT)
@@ -85,12 +94,15 @@ class StoreRetry(BaseRetryStrategy):
 
 def verify_file(site: Site, context: JobContext, *, file_id: int) -> None:
     """Verify the content of a file."""
-    verification.verify_file(site.database.sessions, site.storage, file_id=file_id)
+    gives_up = context.job.attempts + 1 >= READ_JOBS
+    verification.verify_file(site.database.sessions, site.storage, file_id=file_id, gives_up=gives_up)
+    if verification.is_held(site.database.sessions, file_id=file_id):
+        raise HeldError
 
 
 def check_contents(site: Site, context: JobContext, timestamp: int) -> None:
-    """Read confirmed content again, as much as is due and takes less than an hour."""
-    with site.database.locked(CHECK_LOCK) as is_ours:
+    """Read confirmed content again, as much as is due and takes less than an hour, and tell what was damaged."""
+    with site.database.locked(CHECK_LOCK) as is_ours, telling_of_damage(site):
         if is_ours:
             with store_errors():
                 verification.check_due_contents(site.database.sessions, site.storage, seconds=CHECK_SECONDS)
@@ -105,9 +117,18 @@ def sweep(site: Site, context: JobContext, timestamp: int) -> None:
 
 def check_store(site: Site, context: JobContext, timestamp: int) -> None:
     """Compare what is in the store with what should be, and tell the site admins what was found damaged."""
-    run_store_check(site.database.sessions, site.storage)
-    with site.database.sessions.begin() as db:
-        tell_of_damage(db, site.vault)
+    with telling_of_damage(site):
+        run_store_check(site.database.sessions, site.storage, orphan_days=site.settings.orphan_days)
+
+
+@contextmanager
+def telling_of_damage(site: Site) -> Iterator[None]:
+    """Tell the site admins in the end what was found damaged, also if the store falls silent before."""
+    try:
+        yield
+    finally:
+        with site.database.sessions.begin() as db:
+            tell_of_damage(db, site.vault)
 
 
 def seal_audit(site: Site, context: JobContext, timestamp: int) -> None:

@@ -227,9 +227,9 @@ CATALOGUE: Mapping[str, Setting] = {
         *_mail(
             "files_damaged",
             "ALARM: {count} damaged files at {site_name}",
-            "Hello {name},\n\nthe content of {count} confirmed files of {site_name} is not in the store any more, or "
-            "is another than before:\n\n{files}\n\nNothing has been repaired. 'datameta fsck' says what is wrong; "
-            "restore the content from a backup of the store.\n",
+            "Hello {name},\n\nthe content of {count} confirmed files of {site_name} is not in the store any more, "
+            "can't be read, or is another than before:\n\n{files}\n\nNothing has been repaired. "
+            "'datameta fsck' says what is wrong; restore the content from a backup of the store.\n",
             "the mail to site admins when confirmed files have been found damaged.",
         ),
     ]

@@ -101,6 +101,14 @@ def finish_confirmation(
     return current
 
 
+def begin_verification(db: Session, file: File) -> None:
+    """Make a locked file, whose content the store has, ``verifying``; a job reads what is too large for us."""
+    file.problem, file.verified_bytes = None, 0
+    set_state(file, FileState.VERIFYING)
+    if (file.size or 0) > INLINE_BYTES:
+        store_job(db, verification.TASK, queue_name=verification.QUEUE, file_id=file.id)
+
+
 def verify_at_once(
     sessions: sessionmaker[Session],
     storage: Storage,
@@ -195,9 +203,7 @@ def _note_content(
             # Without a SHA-256 there is no baseline yet; the next cycle reads the content for it.
             current.checked_at = func.now() if stored.sha256 else None
         else:
-            set_state(current, FileState.VERIFYING)
-            if stored.size > INLINE_BYTES:
-                store_job(db, verification.TASK, queue_name=verification.QUEUE, file_id=file.id)
+            begin_verification(db, current)
         db.flush()
         db.refresh(current)
         crash_point("confirm.before_commit")

@@ -31,14 +31,18 @@ from datameta.errors import (
 )
 from datameta.identifiers import any_of, find_by_id, insert_with_site_ids, matches_ids, to_identifier
 from datameta.logic import audit
-from datameta.logic.confirmation import await_verification, finish_confirmation, verify_at_once
+from datameta.logic.confirmation import (
+    await_verification,
+    begin_verification,
+    finish_confirmation,
+    verify_at_once,
+)
 from datameta.logic.file_names import check_checksum, check_name, make_disposition
 from datameta.logic.file_rows import (
     EXISTING,
     Announced,
     busy,
     checksum_mismatch,
-    confirm,
     describe,
     is_bound,
     is_same_upload,
@@ -52,6 +56,7 @@ from datameta.logic.file_rows import (
 )
 from datameta.logic.metadatasets import refuse_unknown
 from datameta.logic.quotas import check_quotas
+from datameta.logic.verification import UNREADABLE
 from datameta.models import DownloadToken, File, FileState
 from datameta.paging import make_cursor, parse_cursor
 from datameta.settings import Settings
@@ -255,7 +260,7 @@ def update_file(
         if not is_other_kind:
             file.name, file.checksum = after.name, after.checksum
         if content_uploaded:
-            _begin_confirmation(db, actor, file, before)
+            _begin_confirmation(db, file)
         elif after != before and not is_other_kind:
             audit.record_event(db, "file.changed", actor=actor, entity=file, before=asdict(before), after=asdict(after))
     if is_other_kind:
@@ -377,18 +382,18 @@ def find_download(db: Session, *, token: str) -> File:
     return file
 
 
-def _begin_confirmation(db: Session, actor: Actor, file: File, before: Announced) -> None:
+def _begin_confirmation(db: Session, file: File) -> None:
     """Say in a locked row that it is being confirmed, unless its content is read already.
 
-    Raises ``ConflictError`` for content that was read and is not what is announced now.
+    What has failed may have changed since, in the store, and is read again. Raises ``ConflictError`` for content
+    that was read and is not what is announced now.
     """
     if file.state == FileState.VERIFYING:
         return
     if file.state != FileState.FAILED:
         set_state(file, FileState.CONFIRMING)
-    elif file.checksum in (file.md5, file.sha256):
-        file.problem, file.checked_at = None, func.now()
-        confirm(db, file, actor, before)
+    elif file.checksum in (file.md5, file.sha256) or file.problem == UNREADABLE:
+        begin_verification(db, file)
     else:
         raise checksum_mismatch(file)
 

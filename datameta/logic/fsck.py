@@ -52,6 +52,7 @@ from datameta.logic.inventory import (
     read_pages,
     take_inventory,
 )
+from datameta.logic.ownership import ADVICE, find_obstacle, get_owned_since
 from datameta.logic.records import hash_value, is_claimable, restore_value
 from datameta.logic.rulebook import list_fields
 from datameta.logic.verification import hash_content
@@ -114,16 +115,17 @@ class Proof:
     wrong: int
 
 
-def prove_site(sessions: sessionmaker[Session], storage: Storage) -> Iterator[Finding | Proof]:
+def prove_site(sessions: sessionmaker[Session], storage: Storage, *, orphan_days: int) -> Iterator[Finding | Proof]:
     """Yield what is wrong with rows, store, claims and audit as it is found, and after each part its proof.
 
     Raises ``UnavailableError``.
     """
     with store_errors(), take_inventory(sessions, storage) as inventory:
+        yield from _conclude("store that is this database's", 1, _check_owner(sessions, storage))
         count = _count(inventory.db, File, File.state.in_(WITH_CONTENT))
         yield from _conclude("files with their content in the store", count, _check_contents(inventory, storage))
         count = _count(inventory.db, ENTRIES)
-        yield from _conclude("objects and uploads that a file needs", count, _check_needed(inventory))
+        yield from _conclude("objects and uploads that a file needs", count, _check_needed(inventory, orphan_days))
     with sessions() as db:
         # All this is rolled back in the end, the temporary table, too.
         connection = db.connection(execution_options={"isolation_level": "REPEATABLE READ"})
@@ -212,6 +214,13 @@ def _restore(key: str | None) -> str:
 # Rows and the store.
 
 
+def _check_owner(sessions: sessionmaker[Session], storage: Storage) -> Iterator[Finding]:
+    obstacle = find_obstacle(sessions, storage)
+    if obstacle is not None:
+        message = f"{obstacle[0].lower()}{obstacle[1:].removesuffix('.')}, and nothing is removed from it"
+        yield Finding("store", message, ADVICE)
+
+
 def _check_contents(inventory: Inventory, storage: Storage) -> Iterator[Finding]:
     for damaged in find_damaged(inventory, storage, WITH_CONTENT):
         for row, problem in damaged:
@@ -226,14 +235,15 @@ def _check_contents(inventory: Inventory, storage: Storage) -> Iterator[Finding]
             yield Finding(_name("file", row), "its content was found damaged before", _restore(row.storage_key))
 
 
-def _check_needed(inventory: Inventory) -> Iterator[Finding]:
-    """Find what is in the store without a row; what is young may be on its way, or waits for the sweeper."""
-    now = utc_now()
+def _check_needed(inventory: Inventory, orphan_days: int) -> Iterator[Finding]:
+    """Find what is in the store without a row; it may be on its way, and else is kept for some time and then swept."""
+    now, owned_since = utc_now(), get_owned_since(inventory.db)
     for row in list_orphans(inventory, before=now + timedelta(days=1)):
         age = max(now - row.changed_at, timedelta())
-        # Once it has the age of orphans, the next daily check of the store removes it.
-        is_wrong = age > 2 * sweep.ORPHAN_AGE
-        advice = SWEEP if is_wrong else "It will be swept, if it is not on its way to a file."
+        removal = sweep.find_removal(row, owned_since=owned_since, orphan_days=orphan_days)
+        # The daily check of the store should have removed it by then.
+        is_wrong = now > removal + sweep.ORPHAN_AGE
+        advice = SWEEP if is_wrong else f"It is kept until {removal:%Y-%m-%d}, if it is not on its way to a file."
         message = f"no file needs it, and it is {age.total_seconds() / 3600:.1f} hours old"
         yield Finding(f"{'object' if row.upload is None else 'upload'} {row.key}", message, advice, is_wrong)
 

@@ -18,8 +18,11 @@ UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 def check_quotas(db: Session, actor: Actor, *, size: int | None) -> None:
     """Check that there is room for ``size`` more bytes, or for anything at all if the size is not known.
 
-    The room is the actor's until the transaction ends. Raises ``TooLargeError`` naming each full quota.
+    What adds nothing is never refused: its room was given before. The room is the actor's until the transaction ends.
+    Raises ``TooLargeError`` naming each full quota.
     """
+    if size is not None and size <= 0:
+        return
     limits = get_settings(db, "quota_user_bytes", "quota_group_bytes")
     if not any(limits.values()):
         return
@@ -36,7 +39,7 @@ def check_quotas(db: Session, actor: Actor, *, size: int | None) -> None:
     for key, (holder, is_theirs) in holders.items():
         limit = limits[key]
         used = _sum_sizes(db, is_theirs) if limit else 0
-        if limit and used + (size or 1) > limit:
+        if limit and used + (1 if size is None else size) > limit:
             more = "" if size is None else f", and this file has {format_size(size)}"
             room, most = format_size(used), format_size(limit)
             message = f"{holder} {room} of {most} here{more}. Delete what is not needed, or ask for more."

@@ -19,21 +19,26 @@ download address, expired    removed
 Once a day the store is compared with the rows:
 
 ===========================  =======================================================
-upload or object, no row     removed once it is 48 hours old
+upload, no row               removed once it is 48 hours old
+object, no row               removed after 35 days (setting ``orphan_days``)
 confirmed, object missing    ALARM: written down and mailed, never repaired
 confirmed, of another size   ALARM, too
 missing, and there again     the alarm ends, and the content is read soon
 ===========================  =======================================================
+
+Where the store is not this database's (``logic/ownership.py``), nothing is removed, by neither.
 """
 
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Row,
     String,
     and_,
     cast,
@@ -55,11 +60,12 @@ from datameta.logic import audit, verification
 from datameta.logic.confirmation import finish_confirmation
 from datameta.logic.file_rows import describe, store_errors
 from datameta.logic.files import finish_deletion
-from datameta.logic.inventory import find_damaged, list_found_again, list_orphans, take_inventory
+from datameta.logic.inventory import Inventory, find_damaged, list_found_again, list_orphans, take_inventory
 from datameta.logic.mail import store_mail
-from datameta.models import AuditEvent, DownloadToken, File, FileState, User
+from datameta.logic.ownership import ADVICE, advance_mark, find_obstacle, get_owned_since
+from datameta.models import AppSetting, AuditEvent, DownloadToken, File, FileState, User
 from datameta.queue import store_job
-from datameta.storage import Storage
+from datameta.storage import Storage, StorageUnavailableError
 from datameta.vault import Vault
 
 log = logging.getLogger(__name__)
@@ -68,19 +74,21 @@ BATCH = 500
 ORPHAN_AGE = timedelta(hours=48)
 LISTED = 20
 """How many files a mail names."""
-TOLD = timedelta(hours=25)
-"""The check of the store comes once a day, and takes its time."""
+TOLD = "damage_told"
+"""The row that keeps the number of the last event of damage that was mailed; no setting of the catalogue."""
 JOBS = table("procrastinate_jobs", column("task_name"), column("status"), column("args", JSONB))
 
 
 def sweep(sessions: sessionmaker[Session], storage: Storage) -> Counter[str]:
     """Sweep once; return how many things were done, by kind. The caller holds the sweeper's lock."""
     done: Counter[str] = Counter()
-    _mark_abandoned(sessions, done)
-    crash_point("sweep.after_mark")
+    may_remove = _may_remove(sessions, storage)
+    if may_remove:
+        _mark_abandoned(sessions, done)
+        crash_point("sweep.after_mark")
     for file in _list_due(sessions, FileState.CONFIRMING):
         _finish(sessions, storage, file, done)
-    for file in _list_due(sessions, FileState.DELETING):
+    for file in _list_due(sessions, FileState.DELETING) if may_remove else ():
         done["files removed" if finish_deletion(sessions, storage, file) else "files left for later"] += 1
     for file in _list_due(sessions, FileState.VERIFYING):
         with sessions.begin() as db:
@@ -91,7 +99,7 @@ def sweep(sessions: sessionmaker[Session], storage: Storage) -> Counter[str]:
     return done
 
 
-def check_store(sessions: sessionmaker[Session], storage: Storage) -> Counter[str]:
+def check_store(sessions: sessionmaker[Session], storage: Storage, *, orphan_days: int) -> Counter[str]:
     """Compare the store with the rows once; return how many things were done, by kind.
 
     May run beside the sweeper, and beside itself. Raises ``UnavailableError``.
@@ -102,21 +110,37 @@ def check_store(sessions: sessionmaker[Session], storage: Storage) -> Counter[st
             _report(sessions, {row.id: problem for row, problem in damaged}, done)
         for found in list_found_again(inventory):
             _end_alarm(sessions, found, done)
-        for orphan in list_orphans(inventory, before=utc_now() - ORPHAN_AGE):
-            if orphan.upload is None:
-                storage.delete(orphan.key)
-            else:
-                storage.abort(orphan.key, orphan.upload)
-            kind = "object" if orphan.upload is None else "upload"
-            log.info("orphaned %s %s removed", kind, orphan.key)
-            done[f"orphaned {kind}s removed"] += 1
+        if _may_remove(sessions, storage):
+            advance_mark(sessions, storage)
+            _remove_orphans(inventory, storage, orphan_days, done)
     _log("store checked", done)
     return done
 
 
+def find_removal(orphan: Row[Any], *, owned_since: datetime, orphan_days: int) -> datetime:
+    """Return from when on an orphan may be removed.
+
+    An upload never was content. An object may be what a database does not know that was restored: it is kept for
+    ``orphan_days``, and as long once the store was adopted.
+    """
+    changed_at: datetime = orphan.changed_at
+    if orphan.upload is not None:
+        return changed_at + ORPHAN_AGE
+    return max(changed_at, owned_since) + timedelta(days=orphan_days)
+
+
 def tell_of_damage(db: Session, vault: Vault) -> None:
-    """Mail to the site admins which files have been found damaged in the last day, if any."""
-    is_new = and_(AuditEvent.event == "file.damaged", AuditEvent.at > func.now() - TOLD)
+    """Mail to the site admins which files have been found damaged since they were told last, if any still are."""
+    verification.order_reports(db)
+    last = db.scalar(select(func.max(AuditEvent.id)).where(AuditEvent.event == "file.damaged"))
+    told = db.scalars(select(AppSetting).where(AppSetting.key == TOLD)).one_or_none()
+    if last is None or (told is not None and int(told.value) >= last):
+        return
+    is_new = and_(AuditEvent.event == "file.damaged", AuditEvent.id > (0 if told is None else int(told.value)))
+    if told is None:
+        told = AppSetting(key=TOLD)
+        db.add(told)
+    told.value = str(last)
     events = select(AuditEvent.entity_uuid).where(is_new)
     damaged = select(File.site_id).where(File.problem.is_not(None), File.uuid.in_(events))
     count = db.scalars(select(func.count()).select_from(damaged.subquery())).one()
@@ -150,6 +174,31 @@ def is_due(state: FileState, *, since: timedelta = timedelta()) -> ColumnElement
         FileState.FAILED: has_been(timedelta(days=7)),
     }
     return and_(File.state == state, conditions[state])
+
+
+def _may_remove(sessions: sessionmaker[Session], storage: Storage) -> bool:
+    try:
+        obstacle = find_obstacle(sessions, storage)
+    except StorageUnavailableError as error:
+        log.warning("nothing is removed: whose the store is can't be read: %s", error)
+        return False
+    if obstacle is not None:
+        log.error("ALARM: nothing is removed from the store. %s %s", obstacle, ADVICE)
+    return obstacle is None
+
+
+def _remove_orphans(inventory: Inventory, storage: Storage, orphan_days: int, done: Counter[str]) -> None:
+    now, owned_since = utc_now(), get_owned_since(inventory.db)
+    for orphan in list_orphans(inventory, before=now - ORPHAN_AGE):
+        kind = "object" if orphan.upload is None else "upload"
+        if find_removal(orphan, owned_since=owned_since, orphan_days=orphan_days) > now:
+            continue
+        if orphan.upload is None:
+            storage.delete(orphan.key)
+        else:
+            storage.abort(orphan.key, orphan.upload)
+        log.info("orphaned %s %s removed", kind, orphan.key)
+        done[f"orphaned {kind}s removed"] += 1
 
 
 def _mark_abandoned(sessions: sessionmaker[Session], done: Counter[str]) -> None:

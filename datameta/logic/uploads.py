@@ -19,7 +19,15 @@ from datameta.authz import Actor, may_change_file
 from datameta.clock import to_wire, utc_now
 from datameta.crash import crash_point
 from datameta.credentials import hash_token, make_token
-from datameta.errors import ConflictError, ForbiddenError, GoneError, NotFoundError, Problem, ValidationError
+from datameta.errors import (
+    ConflictError,
+    ForbiddenError,
+    GoneError,
+    NotFoundError,
+    Problem,
+    ResourceNotModifiableError,
+    ValidationError,
+)
 from datameta.identifiers import any_of, find_by_id, to_identifier
 from datameta.logic import audit
 from datameta.logic.file_rows import (
@@ -148,10 +156,19 @@ def complete_session(
     """
     with sessions() as db:
         file = get_session(db, actor, file_id=file_id)
-    if file.state != FileState.CONFIRMED or (checksum or file.checksum).lower() != file.checksum:
+    if _is_confirmed_as(file, checksum):
+        return file
+    try:
         update_file(sessions, actor, storage=storage, file_id=file_id, checksum=checksum, content_uploaded=True)
+        refusal = None
+    except ResourceNotModifiableError as error:
+        refusal = error
     with sessions() as db:
-        return get_session(db, actor, file_id=file_id)
+        file = get_session(db, actor, file_id=file_id)
+    # Another completion may have been faster.
+    if refusal is not None and not _is_confirmed_as(file, checksum):
+        raise refusal
+    return file
 
 
 def list_parts(
@@ -270,6 +287,10 @@ def receive_part(
     except UploadGoneError:
         raise _over(file) from None
     crash_point("part.after_write")
+
+
+def _is_confirmed_as(file: File, checksum: str | None) -> bool:
+    return file.state == FileState.CONFIRMED and (checksum or file.checksum).lower() == file.checksum
 
 
 def _check_openable(db: Session, file: File, size: int) -> None:

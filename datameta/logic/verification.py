@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from datameta.authz import Actor
 from datameta.crash import crash_point
+from datameta.database import REPORT_LOCK
 from datameta.logic import audit
 from datameta.logic.file_rows import Announced, confirm, set_state, try_store
 from datameta.models import File, FileState
@@ -42,6 +43,8 @@ READ_ATTEMPTS = 5
 FIRST_WAIT = 0.5
 CYCLE = timedelta(days=30)
 RESTORED_AFTER = timedelta(days=1)
+MISSING = "content_missing"
+UNREADABLE = "content_unreadable"
 
 Beat = Callable[[int], None]
 """Called with the number of bytes read so far."""
@@ -67,11 +70,13 @@ def verify_file(
     file_id: int,
     actor: Actor | None = None,
     before: Announced | None = None,
+    gives_up: bool = False,
 ) -> None:
     """Read the content of a file in state ``verifying`` and confirm or refuse it; no more if another does so already.
 
     Content of a session that is not what was announced stays, and the file is ``failed``; else the file is
-    ``announced`` again, as ``before`` if that is given. Raises ``StorageUnavailableError``.
+    ``announced`` again, as ``before`` if that is given. Raises ``StorageUnavailableError``; who ``gives_up``
+    refuses content that can't be read, instead, while the store answers for it.
     """
     lease = uuid4()
     file = _take_lease(sessions, file_id, lease)
@@ -79,9 +84,7 @@ def verify_file(
         return
     assert file.storage_key is not None
     try:
-        found = hash_content(storage, file.storage_key, _make_beat(sessions, file_id, lease))
-    except FileNotFoundError:
-        found = None
+        found = _examine(storage, file.storage_key, _make_beat(sessions, file_id, lease), gives_up=gives_up)
     except LeaseLostError:
         log.info("the verification of file %s is no longer ours", file.uuid)
         return
@@ -102,17 +105,21 @@ def verify_file(
         try_store(storage.delete, file.storage_key)
 
 
+def is_held(sessions: sessionmaker[Session], *, file_id: int) -> bool:
+    """Say whether somebody holds the lease of a file that is being verified."""
+    query = select(File.id).where(File.id == file_id, File.state == FileState.VERIFYING, File.lease_until > func.now())
+    with sessions() as db:
+        return db.scalar(query) is not None
+
+
 def check_content(sessions: sessionmaker[Session], storage: Storage, file: File) -> bool:
     """Read the content of a confirmed file again; say whether it is what was confirmed.
 
     The first time it becomes the baseline; content that was restored ends the alarm. Raises
-    ``StorageUnavailableError``.
+    ``StorageUnavailableError`` if the store does not answer; content that alone can't be read is an alarm.
     """
     assert file.storage_key is not None
-    try:
-        found = hash_content(storage, file.storage_key, lambda done: None)
-    except FileNotFoundError:
-        found = None
+    found = _examine(storage, file.storage_key, lambda done: None, gives_up=True)
     with sessions.begin() as db:
         query = select(File).where(File.id == file.id, File.state == FileState.CONFIRMED)
         current = db.scalars(query.with_for_update()).one_or_none()
@@ -120,8 +127,11 @@ def check_content(sessions: sessionmaker[Session], storage: Storage, file: File)
             return True
         current.checked_at = func.now()
         known = {current.checksum, current.md5 or "", current.sha256 or ""} - {""}
-        if found is None or found.size != current.size or not known <= {found.md5, found.sha256}:
-            report_damage(db, current, "content_missing" if found is None else "content_changed")
+        if isinstance(found, str):
+            report_damage(db, current, found)
+            return False
+        if found.size != current.size or not known <= {found.md5, found.sha256}:
+            report_damage(db, current, "content_changed")
             return False
         current.md5, current.sha256 = found.md5, found.sha256
         if current.problem is not None:
@@ -135,13 +145,14 @@ def check_content(sessions: sessionmaker[Session], storage: Storage, file: File)
 def check_due_contents(sessions: sessionmaker[Session], storage: Storage, *, seconds: float) -> int:
     """Read again what has not been read for thirty days, longest first, for about so long; return how many.
 
-    What was found changed is read again each day: somebody may have restored it.
+    What was found changed or unreadable is read again each day: somebody may have restored it.
     """
     deadline = time.monotonic() + seconds
     is_old = or_(File.checked_at.is_(None), File.checked_at < func.now() - CYCLE)
     is_restored = File.checked_at < func.now() - RESTORED_AFTER
     checked = 0
-    for is_due in (and_(File.problem == "content_changed", is_restored), and_(File.problem.is_(None), is_old)):
+    is_damaged = File.problem.in_(("content_changed", UNREADABLE))
+    for is_due in (and_(is_damaged, is_restored), and_(File.problem.is_(None), is_old)):
         query = select(File).where(File.state == FileState.CONFIRMED, is_due).order_by(File.checked_at.nulls_first())
         while time.monotonic() < deadline:
             with sessions() as db:
@@ -154,14 +165,43 @@ def check_due_contents(sessions: sessionmaker[Session], storage: Storage, *, sec
 
 
 def report_damage(db: Session, file: File, problem: str) -> None:
-    """Write down, once, that a confirmed file is no longer what it was: ``content_missing`` or ``content_changed``."""
+    """Write down, once, that a confirmed file is no longer what it was.
+
+    That is ``content_missing``, ``content_changed`` or ``content_unreadable``.
+    """
     log.error("ALARM: file %s (%s): %s", file.uuid, file.storage_key, problem)
     if file.problem != problem:
         file.problem = problem
         db.flush()
+        order_reports(db)
         audit.record_event(
             db, "file.damaged", actor=None, entity=file, after={"problem": problem, "storage_key": file.storage_key}
         )
+
+
+def order_reports(db: Session) -> None:
+    """Let others report damage only after this transaction, so that a report with a lower number never comes later."""
+    db.execute(select(func.pg_advisory_xact_lock(REPORT_LOCK)))
+
+
+def _examine(storage: Storage, key: str, beat: Beat, *, gives_up: bool) -> Digests | str:
+    """Return what an object is found to be, or what is wrong with it.
+
+    Raises ``StorageUnavailableError`` if the store does not answer; and for an object that can't be read, too,
+    unless the reader ``gives_up``.
+    """
+    try:
+        return hash_content(storage, key, beat)
+    except FileNotFoundError:
+        return MISSING
+    except StorageUnavailableError as error:
+        if not gives_up:
+            raise
+        # This raises, too, if it is not for the content alone.
+        if storage.size(key) is None:
+            return MISSING
+        log.error("the content at %s can't be read: %s", key, error)
+        return UNREADABLE
 
 
 def hash_content(storage: Storage, key: str, beat: Beat) -> Digests:
@@ -265,18 +305,18 @@ def _holds(file_id: int, lease: UUID) -> Any:
     return and_(File.id == file_id, File.state == FileState.VERIFYING, File.lease == lease)
 
 
-def _judge(db: Session, file: File, found: Digests | None, actor: Actor | None, before: Announced | None) -> None:
+def _judge(db: Session, file: File, found: Digests | str, actor: Actor | None, before: Announced | None) -> None:
     """Confirm or refuse a locked file by what its content was found to be."""
     file.lease = file.lease_until = None
-    if found is not None:
+    if isinstance(found, Digests):
         file.md5, file.sha256, file.verified_bytes = found.md5, found.sha256, found.size
         if found.size == file.size and file.checksum in (found.md5, found.sha256):
             file.checked_at = func.now()
             confirm(db, file, actor, before)
             return
-    reason = "content_missing" if found is None else "checksum_mismatch"
+    reason = found if isinstance(found, str) else "checksum_mismatch"
     after = {"checksum": file.checksum, "reason": reason}
-    if found is not None:
+    if isinstance(found, Digests):
         after |= {"md5": found.md5, "sha256": found.sha256, "size": str(found.size)}
     audit.record_event(db, "file.refused", actor=actor, entity=file, after=after)
     if file.part_size is not None:

@@ -1,4 +1,7 @@
-"""What site admins set at run time; what may be set, its type and default are in ``logic/appsettings.py``."""
+"""What site admins set at run time; what may be set, its type and default are in ``logic/appsettings.py``.
+
+Rows with other keys are notes that the portal keeps for itself, and shows to nobody.
+"""
 
 from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column

@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Protocol
 
 CHUNK_BYTES = 1024**2
+MARK_BYTES = 200
 PART_LIMIT = 10_000
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -236,6 +237,12 @@ class Storage(Protocol):
 
     def list_objects(self) -> Iterator[StoredEntry]:
         """Yield every object below ``files/``."""
+
+    def read_mark(self) -> str | None:
+        """Return what ``write_mark`` was given last, or None."""
+
+    def write_mark(self, mark: str) -> None:
+        """Keep a short text beside the content, which says whose the store is; no list shows it."""
 
     def check(self) -> list[Finding]:
         """Try every protection the portal relies on against the real store, and clean up."""

@@ -5,6 +5,7 @@ The rule this module guards: an upload becomes content by one rename of its whol
     uploads/<uuid>.<reference>/<md5>-<sha256>          what was sent last, digests taken while it was written
     uploads/<uuid>.parts-<reference>/<number>.<md5>    the parts that have arrived
     files/<two digits>/<uuid>/                         content: the one file, or the parts in order
+    site-id                                            whose the store is
 
 So the upload is gone exactly when the object is there, whatever crashes, and the digests that prove
 the object to be the announced content travel in its names. A folder that is not empty cannot be
@@ -27,6 +28,7 @@ from typing import BinaryIO
 
 from datameta.storage.base import (
     CHUNK_BYTES,
+    MARK_BYTES,
     ChecksumMismatchError,
     Finding,
     NoDataError,
@@ -62,6 +64,7 @@ class LocalStorage:
         self._folder = folder
         self._uploads = folder / "uploads"
         self._files = folder / "files"
+        self._mark = folder / "site-id"
 
     def begin_upload(self, key: str, checksum: str) -> str:
         return self._begin(key, uuid.uuid4().hex)
@@ -249,6 +252,22 @@ class LocalStorage:
                         key = f"files/{folder.name}"
                         changed_at = datetime.fromtimestamp(stat.st_ctime, UTC)
                         yield StoredEntry(key, self.size(key) or 0, changed_at)
+
+    @disk_errors()
+    def read_mark(self) -> str | None:
+        with suppress(FileNotFoundError):
+            return self._mark.read_text("ascii", "replace")[:MARK_BYTES]
+        return None
+
+    @disk_errors()
+    def write_mark(self, mark: str) -> None:
+        self._make_folders()
+        draft = self._folder / f"site-id-{uuid.uuid4().hex}"
+        with FileIO(draft, "xb", opener=_open_private) as file:
+            file.write(mark.encode())
+            os.fsync(file.fileno())
+        draft.replace(self._mark)
+        _sync(self._folder)
 
     def check(self) -> list[Finding]:
         return list(self._probe())

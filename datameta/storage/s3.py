@@ -33,6 +33,7 @@ from datameta.clock import utc_now
 from datameta.settings import Settings
 from datameta.storage.base import (
     CHUNK_BYTES,
+    MARK_BYTES,
     ChecksumMismatchError,
     Finding,
     NoDataError,
@@ -48,7 +49,7 @@ from datameta.storage.base import (
     object_name,
 )
 from datameta.storage.disk import open_spool, write_announced, write_chunks
-from datameta.storage.s3_answers import code_of, etag_of, find_proofs, is_missing, store_errors
+from datameta.storage.s3_answers import code_of, etag_of, find_proofs, is_missing, md5_of, store_errors
 from datameta.storage.s3_probe import Probe
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "application/octet-stream"
 STAGED = "put"
+MARK = "files/site-id"
+"""The key of the mark, where the portal has its rights; no file's key looks like it."""
 
 CONFIG = Config(
     signature_version="s3v4",
@@ -369,6 +372,22 @@ class S3Storage:
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
                 for entry in page.get("Contents", []):
                     yield StoredEntry(entry["Key"], entry["Size"], entry["LastModified"])
+
+    @store_errors()
+    def read_mark(self) -> str | None:
+        try:
+            answer = self._client.get_object(Bucket=self._bucket, Key=MARK)
+        except ClientError as error:
+            if is_missing(error):
+                return None
+            raise
+        with closing(answer["Body"]) as body:
+            return body.read(MARK_BYTES).decode("ascii", "replace")
+
+    @store_errors()
+    def write_mark(self, mark: str) -> None:
+        body = mark.encode()
+        self._client.put_object(Bucket=self._bucket, Key=MARK, Body=body, ContentMD5=_content_md5(md5_of(body)))
 
     def check(self) -> list[Finding]:
         probe = Probe(self._client, self._bucket, self._settings, self, self._view(True), self._view(False))

@@ -80,6 +80,31 @@ def test_what_is_there_and_wrong_is_neither_kept_nor_overwritten(lab: Lab) -> No
     assert check_sums(folder) == ["mine_2: OK"]
 
 
+@pytest.mark.parametrize("content", ["{}", "[1]", "MY OWN", '{"submission": "x", "files": []}', None])
+@pytest.mark.parametrize("name", ["manifest.json", "SHA256SUMS"])
+def test_a_manifest_of_something_else_is_not_overwritten(lab: Lab, name: str, content: str | None) -> None:
+    submission = submit(lab, mine=b"ACGT")
+    folder = lab.folder / "to"
+    if content is None:
+        fetch(lab, submit(lab, other=b"ACGA"))
+    else:
+        folder.mkdir()
+        (folder / name).write_text(content)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    done = lab.run("download", submission, "--to", folder)
+    assert done.exit_code == 1
+    assert "not of this submission. Nothing was fetched or changed" in " ".join(done.output.split())
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_manifest_of_the_same_submission_is_written_anew(lab: Lab) -> None:
+    submission = submit(lab, same=b"ACGT")
+    fetch(lab, submission)
+    (lab.folder / "to" / "SHA256SUMS").unlink()
+    assert fetch(lab, lab.api.call("GET", f"/submissions/{submission}")["id"]["uuid"]) == {"same": "already_there"}
+    assert check_sums(lab.folder / "to") == ["same: OK"]
+
+
 def break_once(*, after: int, times: int = 1) -> Any:
     """End connections that have carried so many bytes down, as often as told."""
 

@@ -410,6 +410,17 @@ def test_names_must_differ_and_files_be_files(lab: Lab) -> None:
     assert lab.run("upload", lab.folder / "missing").exit_code == 2
 
 
+@pytest.mark.parametrize("size", [1000, PART_BYTES + 1])
+def test_a_name_that_is_not_utf8_is_refused_and_the_others_go(lab: Lab, size: int) -> None:
+    good = lab.write(f"good{size}.fq", 1000)
+    bad = lab.folder / os.fsdecode(b"M\xfcller.fq")
+    bad.write_bytes(b"x" * size)
+    said = lab.upload(bad, good, code=1)
+    assert {each["state"] for each in said if each["name"] == good.name} == {"confirmed"}
+    [refused] = [each for each in said if each["state"] == "refused"]
+    assert refused["error"] == "The name of this file is not UTF-8. Rename the file, then upload it."
+
+
 def test_a_failure_of_the_program_itself_is_not_hidden(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network.Network, "put", lambda *words, **more: 1 / 0)
     with pytest.raises(ZeroDivisionError):

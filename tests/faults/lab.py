@@ -150,9 +150,10 @@ class Keeper:
         return +sweeper.sweep(self.database.sessions, self.storage)
 
     def sweep_store(self, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-        """Let two days pass for the store alone, and remove its orphans."""
+        """Let five weeks pass for the store alone, and remove its orphans."""
         monkeypatch.setattr(sweeper, "ORPHAN_AGE", timedelta(seconds=-60))
-        return +sweeper.check_store(self.database.sessions, self.storage)
+        monkeypatch.setattr(sweeper, "find_removal", lambda orphan, **more: orphan.changed_at - timedelta(seconds=60))
+        return +sweeper.check_store(self.database.sessions, self.storage, orphan_days=self.settings.orphan_days)
 
     def do_jobs(self) -> None:
         """Do the jobs that are due."""
@@ -160,7 +161,7 @@ class Keeper:
 
     def find_wrong(self) -> list[Any]:
         """Return what the check of everything finds wrong."""
-        reports = prove_site(self.database.sessions, self.storage)
+        reports = prove_site(self.database.sessions, self.storage, orphan_days=self.settings.orphan_days)
         return [report for report in reports if (report.wrong if isinstance(report, Proof) else report.is_wrong)]
 
 

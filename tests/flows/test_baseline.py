@@ -108,6 +108,42 @@ def test_missing_content_is_an_alarm(lab: Client) -> None:
     assert find(portal, file).problem == "content_missing"
 
 
+def test_content_that_cannot_be_read_is_an_alarm_and_the_others_are_read(
+    lab: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datameta.logic.verification.FIRST_WAIT", 0)
+    portal, files = lab.portal, [lab.upload(name, b"ACGT") for name in "ab"]
+    change(portal, checked_at=None)
+    [path] = (portal.settings.home / "storage" / "files").glob(f"*/{files[0]['id']['uuid']}/*")
+    path.unlink()
+    # To read a folder is refused, as a bad sector is.
+    path.mkdir()
+    assert check(portal) == 2
+    assert [find(portal, file).problem for file in files] == ["content_unreadable", None]
+    [event] = list_events(portal, "file.damaged")
+    assert event.after["problem"] == "content_unreadable"
+    assert check(portal) == 0
+    path.rmdir()
+    path.write_bytes(b"ACGT")
+    change(portal, checked_at=func.now() - timedelta(days=2))
+    assert check(portal) == 1
+    assert find(portal, files[0]).problem is None
+
+
+def test_content_that_vanishes_while_it_is_read_is_missing(lab: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datameta.logic.verification.READ_ATTEMPTS", 1)
+    portal, file = lab.portal, lab.upload("a.fq", b"ACGT")
+    found = find(portal, file)
+
+    def vanish(key: str, *span: int) -> Iterator[bytes]:
+        portal.storage.delete(key)
+        raise StorageUnavailableError("The content was deleted while it was read.")
+
+    monkeypatch.setattr(portal.storage, "read", vanish)
+    assert not check_content(portal.database.sessions, portal.storage, found)
+    assert find(portal, file).problem == "content_missing"
+
+
 def test_a_file_that_is_deleted_meanwhile_is_no_alarm(lab: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     portal, file = lab.portal, lab.upload("a.fq", b"ACGT")
     change(portal, checked_at=None)
@@ -137,6 +173,7 @@ def test_a_check_ends_with_its_time_and_with_a_silent_store(lab: Client, monkeyp
         raise StorageUnavailableError("silent")
 
     monkeypatch.setattr(portal.storage, "read", refuse)
+    monkeypatch.setattr(portal.storage, "size", refuse)
     monkeypatch.setattr("datameta.logic.verification.FIRST_WAIT", 0)
     site = Site(portal.settings, portal.database, portal.storage, open_vault(portal.settings))
     with pytest.raises(UnavailableError):

@@ -115,7 +115,7 @@ def site(used: Site, database: Database) -> Site:
 
 def prove(portal: Portal, *, content: bool = False) -> tuple[list[Finding], list[Proof]]:
     sessions, storage = portal.database.sessions, portal.storage
-    reports = list(fsck.prove_site(sessions, storage))
+    reports = list(fsck.prove_site(sessions, storage, orphan_days=35))
     if content:
         reports += fsck.prove_content(sessions, storage, advance=lambda size: None)
     findings = [report for report in reports if isinstance(report, Finding)]
@@ -132,6 +132,7 @@ def test_after_normal_use_nothing_is_found(site: Site) -> None:
     findings, proofs = prove(site.portal, content=True)
     assert findings == []
     assert {proof.what: proof.count for proof in proofs} == {
+        "store that is this database's": 1,
         "files with their content in the store": 5,
         "objects and uploads that a file needs": 6,
         "files that are done, or go on": 6,
@@ -523,7 +524,15 @@ def test_what_lies_about_is_noted_and_wrong_once_the_sweeper_has_left_it(
     storage.complete(key, upload, MD5)
     findings, _ = prove(stored)
     assert [finding.is_wrong for finding in findings] == [False, False]
-    monkeypatch.setattr(fsck, "utc_now", lambda: datetime.now(UTC) + 2 * sweep.ORPHAN_AGE + timedelta(hours=1))
+    assert [finding.advice[:19] for finding in findings] == ["It is kept until 20" for finding in findings]
+    late = 2 * sweep.ORPHAN_AGE + timedelta(hours=1)
+    monkeypatch.setattr(fsck, "utc_now", lambda: datetime.now(UTC) + late)
+    findings, _ = prove(stored)
+    assert [(finding.subject.split()[0], finding.is_wrong) for finding in findings] == [
+        ("upload", True),
+        ("object", False),
+    ]
+    monkeypatch.setattr(fsck, "utc_now", lambda: datetime.now(UTC) + timedelta(days=35) + late)
     findings, _ = prove(stored)
     assert [(finding.subject, finding.is_wrong) for finding in findings] == [
         ("upload files/00000000-0000-4000-8000-000000000000", True),
@@ -573,7 +582,7 @@ def test_the_command_prints_what_is_wrong_and_what_was_proven(site: Site) -> Non
     words = ["fsck", "--content", "--home", str(site.portal.settings.home)]
     done = CliRunner().invoke(main, words, env=environment)
     assert done.exit_code == 0, done.output
-    assert len(done.stdout.splitlines()) == 12
+    assert len(done.stdout.splitlines()) == 13
     assert all(line.startswith("ok ") for line in done.stdout.splitlines())
     site.execute(f"UPDATE files SET size = 5 {LOOSE}; UPDATE files SET upload = repeat('0', 32) {ANNOUNCED}")
     done = CliRunner().invoke(main, words[:1] + words[2:], env=environment)
@@ -584,5 +593,5 @@ def test_the_command_prints_what_is_wrong_and_what_was_proven(site: Site) -> Non
         wrong,
     )
     assert note.startswith("note  upload files/")
-    assert rest[0] == "FAIL              5 files with their content in the store: 1 wrong"
+    assert rest[1] == "FAIL              5 files with their content in the store: 1 wrong"
     assert done.stderr == "Error: Not everything is as it should be.\n"

@@ -30,6 +30,7 @@ from hypothesis.stateful import (
 from sqlalchemy import text
 
 from datameta.logic import parts
+from datameta.logic.ownership import adopt_store
 from datameta.logic.sweep import sweep
 from tests.conftest import Client, Portal, empty_tables, send
 
@@ -156,6 +157,7 @@ class Staging(RuleBasedStateMachine):
     def __init__(self, portal: Portal) -> None:
         super().__init__()
         empty_tables(portal.database)
+        adopt_store(portal.database.sessions, portal.storage)
         self.portal = portal
         self.model = Model()
         self.admin = portal.add_user("Office", site_admin=True)

@@ -69,7 +69,8 @@ class Site(SimpleNamespace):
 
     def sweep_once(self) -> dict[str, int]:
         sessions: Any = self.portal.database.sessions
-        return dict(+(sweeper.sweep(sessions, self.storage) + sweeper.check_store(sessions, self.storage)))
+        done = sweeper.sweep(sessions, self.storage)
+        return dict(+(done + sweeper.check_store(sessions, self.storage, orphan_days=35)))
 
     @property
     def states(self) -> list[str]:
@@ -150,7 +151,7 @@ def test_a_download_address_is_forgotten_a_day_after_it_expired(site: Site) -> N
     assert site.portal.app.get(url, expect_errors=True).status_int == 404
 
 
-def test_what_has_no_row_is_removed_after_two_days(site: Site) -> None:
+def test_what_has_no_row_is_removed_after_two_days_an_object_after_five_weeks(site: Site) -> None:
     file = site.lab.upload("a", b"ACGT")
     for name in ("a", "b"):
         site.put_object(f"{key_of(file)}.{name * 32}")
@@ -160,7 +161,11 @@ def test_what_has_no_row_is_removed_after_two_days(site: Site) -> None:
     site.age(hours=47)
     assert site.sweep() == {}
     site.age(hours=49)
-    assert site.sweep() == {"orphaned uploads removed": 2, "orphaned objects removed": 3}
+    assert site.sweep() == {"orphaned uploads removed": 2}
+    site.age(days=34, hours=23)
+    assert site.sweep() == {}
+    site.age(days=35, hours=1)
+    assert site.sweep() == {"orphaned objects removed": 3}
     assert (site.uploads, site.contents) == ([], [b"ACGT"])
 
 
@@ -188,7 +193,7 @@ def test_many_are_swept_in_batches(site: Site) -> None:
     site.age(minutes=3)
     assert site.sweep() == {"files confirmed": 5, "files removed": 5}
     site.execute("DELETE FROM files")
-    site.age(hours=49)
+    site.age(days=36)
     assert site.sweep() == {"orphaned objects removed": 5}
 
 
@@ -243,10 +248,10 @@ def test_nothing_is_an_orphan_while_its_file_is_on_its_way(site: Site, state: st
     site.put_object(f"{key_of(file)}.{'a' * 32}")
     site.storage.begin_upload(key_of(file), OTHER)
     site.execute("UPDATE files SET state = :state", state=state)
-    site.monkeypatch.setattr(sweeper, "utc_now", lambda: datetime.now(UTC) + timedelta(hours=49))
+    site.monkeypatch.setattr(sweeper, "utc_now", lambda: datetime.now(UTC) + timedelta(days=36))
     assert site.sweep() == {}
     site.execute("UPDATE files SET state = 'confirmed'")
-    site.age(hours=49)
+    site.age(days=36)
     assert site.sweep() == {"orphaned uploads removed": 1, "orphaned objects removed": 1}
 
 
@@ -316,11 +321,23 @@ def test_site_admins_are_told_of_damage_by_mail(site: Site) -> None:
     with site.portal.database.sessions() as db:
         message = write_mail(db, mail)
     assert message["Subject"] == "ALARM: 2 damaged files at DataMeta"
-    site.monkeypatch.setattr(sweeper, "LISTED", 2)
     check_store(jobs, None, 0)
-    assert read_mails(site.portal)[1].values["files"] == ", ".join(file["id"]["site"] for file in files[:2])
-    site.monkeypatch.setattr(sweeper, "TOLD", timedelta())
-    check_store(jobs, None, 0)
+    assert len(read_mails(site.portal)) == 1
+    # However late it is, and even if the store has fallen silent since.
+    site.storage.delete(key_of(files[2]))
+    sweeper.check_store(site.portal.database.sessions, site.storage, orphan_days=35)  # type: ignore[arg-type]
+    site.break_at("list_objects", error=StorageUnavailableError())
+    with pytest.raises(UnavailableError):
+        check_store(jobs, None, 0)
+    assert read_mails(site.portal)[1].values["files"] == files[2]["id"]["site"]
+    # What was found again before anybody was told is no news.
+    site.execute("UPDATE files SET problem = NULL")
+    site.storage.method = ""
+    sweeper.check_store(site.portal.database.sessions, site.storage, orphan_days=35)  # type: ignore[arg-type]
+    site.execute("UPDATE files SET problem = NULL")
+    site.break_at("list_objects", error=StorageUnavailableError())
+    with pytest.raises(UnavailableError):
+        check_store(jobs, None, 0)
     assert len(read_mails(site.portal)) == 2
 
 

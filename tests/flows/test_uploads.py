@@ -14,9 +14,10 @@ import urllib3
 from sqlalchemy import func, select, text, update
 
 from datameta.database import Database
+from datameta.jobs import tasks
 from datameta.jobs.tasks import Site
 from datameta.jobs.worker import do_due_jobs
-from datameta.logic import confirmation, parts, verification
+from datameta.logic import confirmation, parts, uploads, verification
 from datameta.logic.sweep import sweep
 from datameta.models import File, FileState, UploadPart
 from datameta.settings import Settings
@@ -173,6 +174,24 @@ def test_the_old_addresses_of_parts_change_nothing_after_the_confirmation(lab: C
     assert complete(lab, path).status_int == 200
     assert send(lab, urls[1], pieces[1]) >= 400
     assert fetch(lab, path) == CONTENT
+
+
+@pytest.mark.parametrize(("checksum", "status"), [(md5(CONTENT), 200), (md5(b"other"), 403)])
+def test_a_completion_that_another_overtakes_tells_how_that_ended(
+    local: Client, monkeypatch: pytest.MonkeyPatch, checksum: str, status: int
+) -> None:
+    path, _ = open_session(local)
+    send_parts(local, path, cut(CONTENT))
+    real = uploads.update_file
+
+    def be_overtaken(*arguments: Any, **more: Any) -> Any:
+        real(*arguments, **more | {"checksum": None})
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(uploads, "update_file", be_overtaken)
+    answer = complete(local, path, checksum=checksum)
+    assert answer.status_int == status
+    assert local.get(path).json["state"] == "verified"
 
 
 def test_an_empty_file_has_one_empty_part(lab: Client) -> None:
@@ -419,7 +438,12 @@ def test_a_verification_goes_on_with_one_worker_at_a_time(local: Client, monkeyp
     change_file(local, path, **lease, lease_until=func.now() + timedelta(minutes=1))
     do_jobs(local)
     assert (local.get(path).json["state"], local.get(path).json["verifiedBytes"]) == ("verifying", 7)
-    # Its worker has died: the next sweep brings the job again.
+    # Its worker may have died: the job comes again, and finds out.
+    with local.portal.database.sessions.begin() as db:
+        [waits] = db.scalars(text("SELECT scheduled_at - now() FROM procrastinate_jobs WHERE status = 'todo'"))
+        assert waits < timedelta(minutes=1)
+        db.execute(text("DELETE FROM procrastinate_jobs"))
+    # If nobody does, the next sweep brings another.
     old = func.now() - timedelta(minutes=3)
     change_file(local, path, **lease, lease_until=old, state_changed_at=old)
     sweep(local.portal.database.sessions, local.portal.storage)
@@ -445,6 +469,7 @@ def test_a_verification_stops_when_the_file_is_no_longer_its_own(
     do_before(monkeypatch, storage, "read", lambda: change_file(local, path, **change))
     verification.verify_file(sessions, storage, file_id=file.id)
     assert find_file(local, path).sha256 is None
+    assert not verification.is_held(sessions, file_id=0)
     assert list_events(local.portal, "file.confirmed") == []
 
 
@@ -504,6 +529,37 @@ def test_content_that_vanishes_before_it_was_verified_fails(local: Client, monke
     assert complete(local, path).json["state"] == "failed"
     assert find_file(local, path).problem == "content_missing"
     assert_refused(complete(local, path), 409, ("checksum_mismatch", "checksum"))
+
+
+def test_content_that_cannot_be_read_fails_and_is_read_again_when_asked(
+    local: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "FIRST_WAIT", 0)
+    monkeypatch.setattr(tasks, "READ_JOBS", 1)
+    monkeypatch.setattr(confirmation, "INLINE_BYTES", 0)
+    path, _ = open_session(local)
+    send_parts(local, path, cut(CONTENT))
+    complete(local, path)
+
+    def refuse(*arguments: Any) -> Any:
+        raise StorageUnavailableError("Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local.portal.storage, "read", refuse)
+        do_jobs(local)
+    assert (local.get(path).json["state"], find_file(local, path).problem) == ("failed", "content_unreadable")
+    assert complete(local, path).json["state"] == "verifying"
+    do_jobs(local)
+    assert local.get(path).json["state"] == "verified"
+
+
+def test_what_has_failed_is_read_again_before_it_is_confirmed(local: Client) -> None:
+    path, _ = open_session(local)
+    send_parts(local, path, cut(CONTENT))
+    assert complete(local, path, checksum="0" * 32).json["state"] == "failed"
+    local.portal.storage.delete(find_file(local, path).storage_key or "")
+    assert complete(local, path, checksum=hashlib.md5(CONTENT).hexdigest()).json["state"] == "failed"
+    assert find_file(local, path).problem == "content_missing"
 
 
 def test_a_deletion_ends_a_verification(local: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -630,6 +686,17 @@ def test_a_full_quota_refuses_the_announcement(local: Client, quota: str, who: s
     assert announce_size(local.portal.add_user("Lab B"), 1).status_int == 200
     local.delete(path.removesuffix("/upload-session"))
     assert announce_size(local, 1).status_int == 200
+
+
+def test_a_full_quota_takes_the_session_of_a_file_that_it_took(local: Client) -> None:
+    set_setting(local.portal, "quota_user_bytes", "10")
+    answer = local.post("/files", {"name": "a", "checksum": md5(b"")}, headers={"DataMeta-File-Size": "10"})
+    path = f"/files/{answer.json['id']['uuid']}/upload-session"
+    assert local.post(path, {"size": 10}).status_int == 200
+    # Lowered later, it still takes nothing back.
+    other = local.post("/files", {"name": "b", "checksum": md5(b"")}, headers={"DataMeta-File-Size": "0"}).json
+    set_setting(local.portal, "quota_user_bytes", "5")
+    assert local.post(f"/files/{other['id']['uuid']}/upload-session", {"size": 0}).status_int == 200
 
 
 def test_sizes_read_as_people_write_them() -> None:

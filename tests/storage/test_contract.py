@@ -407,6 +407,17 @@ def test_signed_download(direct: Backend) -> None:
     assert (answer.status, answer.data) == (206, RIGHT[6:13])
 
 
+def test_the_mark_is_kept_and_is_no_content(backend: Backend) -> None:
+    assert backend.storage.read_mark() is None
+    for mark in ("a 1", "b 2"):
+        backend.storage.write_mark(mark)
+        assert backend.storage.read_mark() == mark
+    backend.storage.write_mark("x" * 1000)
+    assert backend.storage.read_mark() == "x" * 200
+    assert list(backend.storage.list_uploads()) == []
+    assert list(backend.storage.list_objects()) == []
+
+
 def test_check_tells_what_the_store_enforces(backend: Backend) -> None:
     findings = {finding.name: finding.ok for finding in backend.storage.check()}
     failed = {name for name, ok in findings.items() if ok is False}

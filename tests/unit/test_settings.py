@@ -28,6 +28,7 @@ WRONG = [
     ("verification_jobs", "0"),
     ("verification_wait_seconds", "301"),
     ("storage_check", "on"),
+    ("orphan_days", "1"),
     ("body_max_bytes", "1023"),
     ("s3_endpoint", "localhost:9000"),
     ("s3_public_endpoint", "localhost:9000"),
