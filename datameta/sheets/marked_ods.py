@@ -152,6 +152,7 @@ class _Content:
         self._remarks = remarks
         self._names = {f"{uri} {local}": (prefix, local) for prefix, local, uri in _list_names()}
         self._path: list[tuple[str, str]] = []
+        self._places: list[int] = []
         self._edits: list[tuple[int, int, bytes]] = []
         self._root_tag = b""
         self._style_place: int | None = None
@@ -167,9 +168,8 @@ class _Content:
         self._annotation = 0
         self._paragraph: tuple[int, list[str]] | None = None
         self._marks: Marks = {}
-        self._ranges_place: int | None = None
-        self._filters_place: int | None = None
-        self._after_ranges = 0
+        self._ranges: tuple[int, int, int | None] | None = None
+        self._filters: tuple[int, int, int | None] | None = None
         self._ours: list[tuple[int, int]] = []
         self._our_sheets: list[str] = []
         self._open: list[int] = []
@@ -202,10 +202,12 @@ class _Content:
     def _start(self, raw: str, attributes: dict[str, str], place: int) -> None:
         name = self._names.get(raw, ("", raw))
         self._path.append(name)
+        self._places.append(place)
         depth = len(self._path)
         if self._row is not None and self._level == 1:
             self._start_in_row(name, attributes, place)
-        if name == ("table", "table"):
+        if name == ("table", "table") and (depth == 4 or self._level):
+            # Those of links to other documents are elsewhere.
             self._level += 1
             if depth == 4:
                 table = _Table(_get(attributes, "table", "name"), place)
@@ -259,27 +261,29 @@ class _Content:
 
     def _end(self, raw: str, place: int) -> None:
         name = self._path.pop()
+        start = self._places.pop()
+        if not name[0]:
+            return
         depth = len(self._path) + 1
-        # Where the whole element ends, whichever way it is written.
-        end = self._data.index(b">", place) + 1 if self._data.startswith(b"</", place) else place
-        if name == ("table", "table"):
+        tag = xmlpatch.get_tag(self._data, start)
+        is_single = tag.endswith(b"/>")
+        end = start + len(tag) if is_single else self._data.index(b">", place) + 1
+        if name == ("table", "table") and self._level:
             self._level -= 1
             if depth == 4:
-                self._end_table(place, end)
+                self._end_table(place, end, is_single=is_single)
         elif self._row is not None and self._level == 1:
             self._end_in_row(name, depth, end)
         elif self._style is not None and depth == 3:
             self._end_style(end)
         elif depth == 2 and name == ("office", "automatic-styles"):
-            self._style_place = place if end != place else None
-            if end == place:
-                tag = self._data.rindex(b"<", 0, place)
-                self._edits.append((tag, place, b""))
+            self._style_place = None if is_single else place
+            if is_single:
+                self._edits.append((start, end, b""))
         elif depth == 4 and name == ("table", "named-expressions"):
-            self._ranges_place = place if end != place else None
-            self._after_ranges = end
+            self._ranges = (start, end, None) if is_single else (start, end, place)
         elif depth == 4 and name == ("table", "database-ranges"):
-            self._filters_place = place if end != place else None
+            self._filters = (start, end, None) if is_single else (start, end, place)
         elif depth == 5 and self._open:
             self._ours.append((self._open.pop(), end))
 
@@ -288,7 +292,7 @@ class _Content:
         name, start = self._style
         self._style = None
         written = self._data[start:end]
-        if STYLE.fullmatch(name) is None and (plain := COLOUR.sub(b"", written)) != written:
+        if not name.startswith(PREFIX) and (plain := COLOUR.sub(b"", written)) != written:
             self._edits.append((start, end, plain))
             written = plain
         self._styles[name] = written
@@ -333,7 +337,7 @@ class _Content:
             pieces.append(self._write_row(row, rows.stop - done, {}))
         table.edits.append((row.start, row.end, b"".join(pieces)))
 
-    def _end_table(self, place: int, end: int) -> None:
+    def _end_table(self, place: int, end: int, *, is_single: bool) -> None:
         table = self._tables[-1]
         table.end = end
         below = sorted(number for number in self._marks if number > table.rows)
@@ -348,7 +352,7 @@ class _Content:
             row = _Row(0, number, 1, None)
             written.append(b"<table:table-row>" + self._write_cells(row, self._marks[number]) + b"</table:table-row>")
             done = number
-        if written and end != place:
+        if written and not is_single:
             at = table.last_row_end or place
             table.edits.append((at, at, b"".join(written)))
         self._marks = {}
@@ -512,15 +516,19 @@ class _Content:
             f'<table:database-range table:name="{FILTER}" table:target-range-address="{area}" '
             'table:display-filter-buttons="true"/>'
         ).encode()
-        after = self._after_ranges or max(table.end for table in self._tables)
-        if self._ranges_place is not None:
-            self._edits.append((self._ranges_place, self._ranges_place, name))
-        else:
-            self._edits.append((after, after, b"<table:named-expressions>" + name + b"</table:named-expressions>"))
-        if self._filters_place is not None and entries:
-            self._edits.append((self._filters_place, self._filters_place, filters))
-        elif entries:
-            self._edits.append((after, after, b"<table:database-ranges>" + filters + b"</table:database-ranges>"))
+        after = max(table.end for table in self._tables)
+        self._add_to_list(self._ranges, "named-expressions", name, after)
+        if entries:
+            after = after if self._ranges is None else self._ranges[1]
+            self._add_to_list(self._filters, "database-ranges", filters, after)
+
+    def _add_to_list(self, known: tuple[int, int, int | None] | None, kind: str, entry: bytes, after: int) -> None:
+        """Add to a list that is there, or make one."""
+        if known is not None and known[2] is not None:
+            self._edits.append((known[2], known[2], entry))
+            return
+        first, last = (after, after) if known is None else known[:2]
+        self._edits.append((first, last, f"<table:{kind}>".encode() + entry + f"</table:{kind}>".encode()))
 
     def _write_summary(self, sheets: set[str]) -> bytes:
         remarks = self._remarks

@@ -70,7 +70,8 @@ def annotate_workbook(file: BinaryIO, output: BinaryIO, remarks: Remarks) -> Non
     styles = _Styles(package, workbook)
     for sheet, part in workbook.parts.items():
         _mark_sheet(package, part, remarks.marks.get(sheet, {}), styles, workbook)
-    workbook.add_summary(name, _write_summary(remarks, set(workbook.parts), styles, workbook.namespace))
+    summary = _write_summary(remarks, set(workbook.parts), styles, workbook.namespace)
+    workbook.add_summary(name, summary, len(remarks.entries))
     styles.write()
     workbook.write()
     package.write(output)
@@ -242,7 +243,7 @@ class _Workbook:
             self._sheets.remove(sheet)
             self._shift_names(place, -1)
 
-    def add_summary(self, name: str, content: bytes) -> None:
+    def add_summary(self, name: str, content: bytes, entries: int) -> None:
         """Put our sheet in front, and show it first."""
         part = self._package.find_free("xl/worksheets/sheet{}.xml")
         self._package.put(part, content, f"{CONTENT}.worksheet+xml")
@@ -260,6 +261,10 @@ class _Workbook:
             before[0].addnext(names)
         mark = etree.SubElement(names, f"{{{self.namespace}}}definedName", name=said.NAME, hidden="1")
         mark.text = f"'{name}'!$A$1"
+        if entries:
+            attributes = {"name": "_xlnm._FilterDatabase", "localSheetId": "0", "hidden": "1"}
+            table = etree.SubElement(names, f"{{{self.namespace}}}definedName", attributes)
+            table.text = f"'{name}'!$A${said.TABLE_ROW}:$H${said.TABLE_ROW + entries}"
         for view in self._root.iterfind("{*}bookViews/{*}workbookView"):
             view.set("activeTab", "0")
             view.attrib.pop("firstSheet", None)
@@ -301,7 +306,7 @@ class _Styles:
             self._part = parts[0]
             self._root = xmlpatch.parse_xml(package.read(self._part))
         else:
-            self._part = package.find_free("xl/styles{}.xml")
+            self._part = "xl/styles.xml"
             package.put(self._part, b"", f"{CONTENT}.styles+xml")
             package.relate(workbook.part, f"{workbook.relationship_types}/styles", self._part)
             self._root = etree.Element(f"{{{self._namespace}}}styleSheet", nsmap={None: self._namespace})
@@ -325,11 +330,21 @@ class _Styles:
         self._ours = {index: fill for index, fill in enumerate(self._lists["fills"]) if _is_ours(fill)}
         self._coloured: dict[tuple[int, Severity], int] = {}
         self._formats: dict[bytes, int] = {}
-        self.restored = {
-            index: self._restore(xf)
-            for index, xf in enumerate(list(self._lists["cellXfs"]))
-            if int(xf.get("fillId", "0")) in self._ours
-        }
+        self.has_ours = bool(self._ours)
+        self._restored: dict[int, int] = {}
+        self._is_from_libreoffice = any(
+            b"<Application>LibreOffice" in package.read(part)
+            for _, part in package.follow("", "extended-properties")
+            if package.has(part)
+        )
+
+    def restore(self, style: int) -> int:
+        """Return the style that a cell had before it got one of ours, or ``style`` itself."""
+        if style not in self._restored:
+            xfs = self._lists["cellXfs"]
+            is_ours = style < len(xfs) and int(xfs[style].get("fillId", "0")) in self._ours
+            self._restored[style] = self._restore(xfs[style]) if is_ours else style
+        return self._restored[style]
 
     def colour(self, style: int, severity: Severity) -> int:
         """Return the style that is as ``style``, in the colour of ``severity``."""
@@ -338,7 +353,9 @@ class _Styles:
             xfs = self._lists["cellXfs"]
             xf = deepcopy(xfs[style if style < len(xfs) else 0])
             former = self._get_plain_colour(int(xf.get("fillId", "0")))
-            second = former or {"indexed": "64"}
+            second = dict(former or {"indexed": "64"})
+            if "rgb" in second:
+                second["rgb"] = f"00{second['rgb'][2:]}"
             attributes = " ".join(f'{name}="{xmlpatch.escape(value).decode()}"' for name, value in second.items())
             fill = (
                 '<fill><patternFill patternType="solid">'
@@ -395,11 +412,15 @@ class _Styles:
         """Return the style that a cell of ours had before."""
         former = self._get_plain_colour(int(xf.get("fillId", "0")))
         fill_id = 0
-        # LibreOffice writes our own colour as the second one too.
-        if former and former.get("rgb", "")[2:] not in said.COLOURS.values():
-            same = (index for index in range(len(self._lists["fills"]))
-                    if index not in self._ours and self._get_plain_colour(index) == former)  # fmt: skip
-            colour = " ".join(f'{name}="{value}"' for name, value in former.items())
+        # LibreOffice writes a second colour of its own making, always opaque.
+        if former and not (self._is_from_libreoffice and former.get("rgb", "FF").startswith("FF")):
+            wanted = _to_opaque(former)
+            same = (
+                index
+                for index in range(len(self._lists["fills"]))
+                if index not in self._ours and _to_opaque(self._get_plain_colour(index)) == wanted
+            )
+            colour = " ".join(f'{name}="{xmlpatch.escape(value).decode()}"' for name, value in wanted.items())
             new = f'<fill><patternFill patternType="solid"><fgColor {colour}/></patternFill></fill>'
             found = next(same, None)
             fill_id = self.add("fills", new) if found is None else found
@@ -412,6 +433,11 @@ class _Styles:
         return self._append("cellXfs", restored) if found_format is None else found_format
 
 
+def _to_opaque(colour: dict[str, str] | None) -> dict[str, str]:
+    """Return a colour without its transparency, which programs write as they like and none shows."""
+    return {name: f"FF{value[2:]}" if name == "rgb" else value for name, value in (colour or {}).items()}
+
+
 def _is_ours(fill: Any) -> bool:
     colour = fill.find("{*}patternFill/{*}fgColor")
     return colour is not None and str(colour.get("rgb", ""))[2:] in said.COLOURS.values()
@@ -420,8 +446,9 @@ def _is_ours(fill: Any) -> bool:
 def _to_key(element: Any, *, without: str = "") -> bytes:
     copy = deepcopy(element)
     copy.tail = None
-    copy.attrib.pop(without, None)
-    key: bytes = etree.tostring(copy, method="c14n")
+    if without:
+        copy.attrib.pop(without, None)
+    key: bytes = etree.tostring(copy, method="c14n", exclusive=True)
     return key
 
 
@@ -450,7 +477,7 @@ class _SheetPatch:
         self._styles = styles
         self._drawing = drawing
         self._relations = relations
-        self._must_read_cells = bool(marks or styles.restored or drawing)
+        self._must_read_cells = bool(marks or styles.has_ours or drawing)
         self._edits: list[tuple[int, int, bytes]] = []
         self._depth = 0
         self._prefix = b""
@@ -487,7 +514,7 @@ class _SheetPatch:
                 raise xmlpatch.Stop
             self._is_in_cells = self._has_cells = True
             self._data_place = place
-        elif name == "sheetView" and "tabSelected" in attributes:
+        elif name == "sheetView" and attributes.get("tabSelected", "0") not in ("0", "false", "off"):
             self._edit_tag(place, {b"tabSelected": None})
         elif name == "col" and "style" in attributes and not self._has_cells:
             first, last = int(attributes["min"]), int(attributes["max"])
@@ -528,7 +555,7 @@ class _SheetPatch:
         while self._pending and self._pending[0] < self._column:
             self._edits.append((place, place, self._make_cell(self._pending.pop(0))))
         style = int(attributes.get("s", "0"))
-        new = self._styles.restored.get(style, style)
+        new = self._styles.restore(style)
         if self._pending and self._pending[0] == self._column:
             self._pending.pop(0)
             new = self._styles.colour(new, self._marks[self._row][self._column].severity)
@@ -571,7 +598,7 @@ class _SheetPatch:
         style = self._row_style
         if style is None:
             style = next((style for first, last, style in self._columns if first <= column <= last), 0)
-        style = self._styles.colour(self._styles.restored.get(style, style), self._marks[self._row][column].severity)
+        style = self._styles.colour(self._styles.restore(style), self._marks[self._row][column].severity)
         return b'<%sc r="%s%d" s="%d"/>' % (self._prefix, to_letters(column).encode(), self._row, style)
 
     def _edit_tag(self, place: int, values: dict[bytes, str | None]) -> None:
@@ -780,7 +807,7 @@ def _write_summary(remarks: Remarks, sheets: set[str], styles: _Styles, namespac
 
 def _make_formats(styles: _Styles) -> dict[str, int]:
     def make(font: str, *, fill: int = 0, border: int = 0, wraps: bool = True, number: int = 49) -> int:
-        alignment = f'<alignment vertical="top" wrapText="{int(wraps)}"/>'
+        alignment = f'<alignment horizontal="left" vertical="top" wrapText="{int(wraps)}"/>'
         return styles.add(
             "cellXfs",
             f'<xf numFmtId="{number}" fontId="{styles.add("fonts", font)}" '

@@ -332,7 +332,8 @@ def _to_real(field: Field, text: str, number_format: str) -> datetime | int | fl
         whole = int(number)
         if str(whole) == text:
             return whole
-        return float(number) if repr(float(number)) == text and len(text) <= 10 and "e" not in text else None
+        is_shown = repr(float(number)) == text and len(text) <= 10 and "e" not in text and number != whole
+        return float(number) if is_shown else None
     if number_format == "@":
         return None
     try:

@@ -1,0 +1,116 @@
+"""The pictures of docs/sheets.md: real files, as LibreOffice shows them. Run as ``python -m tests.sheets.pictures``."""
+
+import io
+import subprocess
+import tempfile
+import zipfile
+from pathlib import Path
+
+from openpyxl import Workbook, load_workbook
+
+from datameta.sheets.annotate import annotate
+from datameta.sheets.findings import Finding
+from datameta.sheets.template import example_row, template_version, write_template
+from datameta.sheets.values import Severity
+from tests.sheets.books import BOOK
+from tests.sheets.libreoffice import Office
+
+DOCS = Path(__file__).parents[2] / "docs" / "pictures"
+ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
+
+ROWS = (
+    ("LAB-001", "101", "2024-03-01", "female", "Illumina", 34, 12.5, "01.04.2024 14:30", "TP53", "LAB-001_R1.fastq.gz"),
+    ("LAB-002", "1O2", "2024-03-01", "male", "Illumina", 51, 8.1, "01.04.2024 14:30", "BRCA1", "LAB-002_R1.fastq.gz"),
+    ("LAB-003", "103", "01/03/2024", "female", "Ilumina", 29, 9.9, "01.04.2024 14:30", "SEPT2", "LAB-003_R1.fastq.gz"),
+    ("LAB-004", "104", "2024-03-02", "F", "PacBio", 340, 11.0, "01.04.2024 14:30", "MARCH1", "LAB-004_R1.fastq.gz"),
+    ("LAB-005", "", "2024-03-02", "male", "PacBio", 44, 10.4, "02.04.2024 09:15", "TP53", "LAB-005_R1.fastq.gz"),
+    ("LAB-005", "106", "2024-03-02", "male", "PacBio", "", 13.7, "02.04.2024 09:15", "TP53", "LAB-006_R1.fastq.gz"),
+    ("LAB-007", "107", "2024-03-03", "female", "ONT", 62, "12,5", "02.04.2024 09:15", "EGFR ", "LAB-007_R1.fastq"),
+    ("LAB-008", "108", "2024-03-03", "female", "Illumina", 38, 9.2, "02.04.2024 09:15", "KRAS", "LAB-008_R1.fastq.gz"),
+)  # fmt: skip
+"""What a laboratory has filled in: ten mistakes of ten kinds, and two things to look at."""
+
+MISTAKES = (
+    (ERROR, "regex_mismatch", "Three digits.", 1, "1O2", None, [3]),
+    (ERROR, "date_mismatch", "The value is not a date of the form YYYY-MM-DD.", 2, "01/03/2024", "2024-03-01", [4]),
+    (ERROR, "not_in_vocabulary", "The value is not one of the field's words.", 4, "Ilumina", "Illumina", [4]),
+    (ERROR, "regex_mismatch", "Female, male or unknown.", 3, "F", "female", [5]),
+    (ERROR, "out_of_bounds", "At most 120 years.", 5, "340", None, [5]),
+    (ERROR, "mandatory_missing", "This field is mandatory.", 1, None, None, [6]),
+    (ERROR, "not_unique_in_sheet", "This value occurs more than once in the sheet; the field must be unique.",
+     0, "LAB-005", None, [6, 7]),
+    (ERROR, "rule_broken", "The age is needed where the sex is known.", 5, None, None, [7]),
+    (ERROR, "not_a_number", "A number has a decimal point and no other signs.", 6, "12,5", "12.5", [8]),
+    (ERROR, "not_in_vocabulary", "The value is not one of the field's words.", 4, "ONT", "Oxford Nanopore", [8]),
+    (WARNING, "outer_space", "There are spaces before or after the value.", 8, "EGFR ", "EGFR", [8]),
+    (WARNING, "file_not_staged", "No staged file of yours has this name.", 9, "LAB-007_R1.fastq", "LAB-007_R1.fastq.gz",
+     [8]),
+)  # fmt: skip
+
+
+def list_findings() -> list[Finding]:
+    """Return the findings of ``ROWS``."""
+    fields = BOOK.fields_of(None)
+    return [
+        Finding(severity, code, message, "Samples", column, fields[column].name, value, suggestion, rows)
+        for severity, code, message, column, value, suggestion, rows in MISTAKES
+    ]
+
+
+def write_filled(output: io.BytesIO) -> None:
+    """Write the template as a laboratory fills it in: typed text, beside real dates and numbers."""
+    empty = io.BytesIO()
+    version = template_version(BOOK)
+    write_template(BOOK, site_name="Example Site", version=version, output=empty, format="xlsx")
+    workbook: Workbook = load_workbook(empty)
+    sheet = workbook["Samples"]
+    sheet["A2"].comment = None
+    for number, values in enumerate(ROWS, 2):
+        for column, value in enumerate(values, 1):
+            cell = sheet.cell(number, column, value or None)
+            cell._style = sheet.column_dimensions[cell.column_letter]._style
+    workbook.save(output)
+
+
+def write_annotated(output: io.BytesIO) -> None:
+    """Write the filled template as it comes back."""
+    filled = io.BytesIO()
+    write_filled(filled)
+    annotate(filled, output, filename="samples.xlsx", findings=list_findings(), header_rows={"Samples": 1})
+
+
+def show_comments(content: bytes, places: set[str]) -> bytes:
+    """Return a workbook with some comments open, as if the mouse rested there (written by way of openpyxl's shapes)."""
+    source = zipfile.ZipFile(io.BytesIO(content))
+    shown = io.BytesIO()
+    with zipfile.ZipFile(shown, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            data = source.read(name)
+            target.writestr(name, data)
+    return shown.getvalue()
+
+
+def main() -> None:
+    """Write both pictures."""
+    DOCS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        office = Office(folder / "office")
+        template, annotated = io.BytesIO(), io.BytesIO()
+        version = template_version(BOOK)
+        write_template(BOOK, site_name="Example Site", version=version, output=template, format="xlsx")
+        write_annotated(annotated)
+        for title, content in (("template", template), ("annotated", annotated)):
+            file = folder / f"{title}.xlsx"
+            file.write_bytes(content.getvalue())
+            pdf = office.convert(file, "pdf")
+            subprocess.run(["pdftoppm", "-r", "110", "-png", pdf, folder / title], check=True)
+            print(title, sorted(path.name for path in folder.glob(f"{title}-*.png")))
+            for path in folder.glob(f"{title}-*.png"):
+                (Path("/tmp/lo") / path.name).write_bytes(path.read_bytes())
+            (Path("/tmp/lo") / file.name).write_bytes(content.getvalue())
+
+
+if __name__ == "__main__":
+    main()
+    assert len(example_row(BOOK)) == len(ROWS[0])
