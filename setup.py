@@ -40,7 +40,6 @@ setup(
             # Sample sheets that come back marked are changed in place, below what openpyxl keeps.
             "lxml>=6.0",
             "multipart>=1.3",
-            "openpyxl>=3.1.5",
             # The openapi-core chain is tightly coupled; the tested set is capped.
             "openapi-core>=0.23,<0.24",
             "openpyxl>=3.1.5",
