@@ -4,32 +4,23 @@ Another form is only ever suggested, and only if it has one meaning.
 """
 
 import re
+from calendar import month_name
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import lru_cache
 
-FORMS = (
-    "%Y-%m-%d",
-    "%Y/%m/%d",
-    "%Y.%m.%d",
-    *(
-        form.replace("-", separator)
-        for form in ("%d-%m-%Y", "%m-%d-%Y", "%d-%b-%Y", "%d-%B-%Y")
-        for separator in "-./ "
-    ),
-    "%d. %b %Y",
-    "%d. %B %Y",
-    "%b %d, %Y",
-    "%B %d, %Y",
-    "%b %d %Y",
-    "%B %d %Y",
-)
-"""The forms in which days are written, those that contradict each other included."""
-DIGIT_FORMS = ("%Y%m%d", "%d%m%Y", "%m%d%Y")
 PLAUSIBLE_YEARS = range(1900, 2101)
 """In eight digits in a row anything could be the year."""
+MONTHS = {
+    name[:length].casefold(): number for number, name in enumerate(month_name) if number for length in (3, len(name))
+}
 PROBE = datetime(2024, 2, 29)
+_YEAR_FIRST = re.compile(r"([0-9]{4})([-./])([0-9]{1,2})\2([0-9]{1,2})")
+_YEAR_LAST = re.compile(r"([0-9]{1,2})([-./ ])([0-9]{1,2})\2([0-9]{4})")
+_DIGITS = re.compile(r"[0-9]{8}")
+_NAMED = re.compile(r"([0-9]{1,2})(?:[-./ ]|\. )([A-Za-z]+)[-./ ]([0-9]{4})")
+_NAME_FIRST = re.compile(r"([A-Za-z]+) ([0-9]{1,2}),? ([0-9]{4})")
 _TIME = re.compile(r"(.+?)[T ]\s*([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?")
 
 
@@ -82,11 +73,25 @@ def _read_date_times(text: str) -> Iterator[datetime]:
 
 
 def _read_days(text: str) -> Iterator[datetime]:
-    is_digits = len(text) == 8 and text.isascii() and text.isdigit()
-    for form in DIGIT_FORMS if is_digits else FORMS:
-        try:
-            day = datetime.strptime(text, form)
-        except ValueError:
-            continue
-        if not is_digits or day.year in PLAUSIBLE_YEARS:
-            yield day
+    for year, month, day in _list_readings(text):
+        with suppress(ValueError):
+            yield datetime(year, month, day)
+
+
+def _list_readings(text: str) -> Iterator[tuple[int, int, int]]:
+    """Yield year, month and day of each reading, those that contradict each other and no days included."""
+    if match := _YEAR_FIRST.fullmatch(text):
+        yield int(match[1]), int(match[3]), int(match[4])
+    elif match := _YEAR_LAST.fullmatch(text):
+        yield int(match[4]), int(match[3]), int(match[1])
+        yield int(match[4]), int(match[1]), int(match[3])
+    elif _DIGITS.fullmatch(text):
+        for year, first, second in ((text[:4], text[4:6], text[6:]), (text[4:], text[:2], text[2:4])):
+            if int(year) in PLAUSIBLE_YEARS:
+                yield int(year), int(first), int(second)
+                if year == text[4:]:
+                    yield int(year), int(second), int(first)
+    elif match := _NAMED.fullmatch(text):
+        yield int(match[3]), MONTHS.get(match[2].casefold(), 0), int(match[1])
+    elif match := _NAME_FIRST.fullmatch(text):
+        yield int(match[3]), MONTHS.get(match[1].casefold(), 0), int(match[2])

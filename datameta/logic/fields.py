@@ -5,16 +5,20 @@ checks by the very same code as the portal.
 """
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from decimal import Decimal, InvalidOperation
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
 MOST_COMPARED = 2000
 """Spellings among which the closest is looked for; in longer lists only synonyms and other spellings are found."""
+MOST_MATCHED = 8
+"""Of these, those that are matched letter by letter."""
+CLOSENESS = 0.75
 
 INSDC_MISSING_TERMS = (
     "not applicable",
@@ -68,8 +72,29 @@ class Vocabulary:
         """Return the allowed word that ``text`` most likely means, or None."""
         key = fold(text)
         if key not in self._by_spelling and len(self._by_spelling) <= MOST_COMPARED:
-            key = next(iter(get_close_matches(key, self._by_spelling, n=1, cutoff=0.75)), key)
+            return self._find_closest(key)
         return self._by_spelling.get(key)
+
+    def _find_closest(self, key: str) -> str | None:
+        """Return the word that is closest among those that share most pairs of letters, if it is one and close."""
+        shared = Counter(spelling for pair in _list_pairs(key) for spelling in self._by_pair.get(pair, ()))
+        scores: dict[str | None, float] = {}
+        for spelling, _ in shared.most_common(MOST_MATCHED):
+            matcher = SequenceMatcher(None, spelling, key, autojunk=False)
+            word = self._by_spelling[spelling]
+            scores[word] = max(scores.get(word, 0), matcher.ratio())
+        best = max(scores.values(), default=0)
+        closest = [word for word, score in scores.items() if score == best]
+        return closest[0] if best >= CLOSENESS and len(closest) == 1 else None
+
+    @cached_property
+    def _by_pair(self) -> dict[str, list[str]]:
+        """The spellings by the pairs of letters that they have."""
+        found: dict[str, list[str]] = {}
+        for spelling in self._by_spelling:
+            for pair in _list_pairs(spelling):
+                found.setdefault(pair, []).append(spelling)
+        return found
 
     @cached_property
     def _by_spelling(self) -> dict[str, str | None]:
@@ -119,6 +144,11 @@ class Field:
     def is_missing_term(self, text: str) -> bool:
         """Say whether ``text`` tells why there is no value."""
         return text in self.missing_terms
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether the field takes any text that is there."""
+        return self.kind == Kind.TEXT and not self.reg_exp and not self.date_time_fmt
 
     @cached_property
     def bounds(self) -> tuple[Decimal | None, Decimal | None]:
@@ -227,6 +257,12 @@ def fold(text: str) -> str:
     """Return the form in which spellings are compared: without case, and with single spaces for all that separates."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join("".join(character if character.isalnum() else " " for character in folded).split())
+
+
+def _list_pairs(text: str) -> set[str]:
+    """Return the pairs of letters that follow each other, with the ends."""
+    padded = f" {text} "
+    return {padded[place : place + 2] for place in range(len(padded) - 1)}
 
 
 def normalise_value(text: str) -> str:

@@ -140,7 +140,9 @@ def check_value(field: Field, text: str | None, *, entity: dict[str, str] | None
     The order is: mandatory, regular expression, date format, then what the refinement asks for.
     """
     problems = find_faults(field, text)
-    if problems and text:
+    if not problems:
+        return problems
+    if text:
         suggestion = next((value for value in suggest_values(field, text) if _would_do(field, text, value)), None)
         return [replace(problem, suggestion=suggestion, entity=entity) for problem in problems]
     return [replace(problem, entity=entity) for problem in problems]
@@ -148,6 +150,8 @@ def check_value(field: Field, text: str | None, *, entity: dict[str, str] | None
 
 def find_faults(field: Field, text: str | None) -> list[Problem]:
     """Return what is wrong with one value, as ``check_value`` without a suggestion."""
+    if text and field.is_plain:
+        return []
     name = field.name
     if text is None or text == "":
         if field.is_mandatory:
