@@ -18,9 +18,12 @@ import httpx
 
 from datameta import __version__
 
-TIMEOUT = httpx.Timeout(60, read=120, connect=15, pool=None)
+READ_SECONDS = 120
+TIMEOUT = httpx.Timeout(60, read=READ_SECONDS, connect=15, pool=None)
 # The portal may read a file of 64 MiB, or put thousands of parts together, before it answers.
 CALL_TIMEOUT = httpx.Timeout(60, read=300, connect=15, pool=None)
+SLOWEST = 1 << 20
+"""Bytes a second that a gateway is expected to pass on at least."""
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 PASSING = (408, 429, 500, 502, 503, 504, 507)
@@ -136,8 +139,11 @@ class Network:
 
         Raises ``PassingError``, ``RefusedError``, and what the chunks raise.
         """
+        # A gateway passes the whole on to the store before it answers.
+        timeout = httpx.Timeout(60, read=READ_SECONDS + size / SLOWEST, connect=15, pool=None)
+        headers = {**headers, "Content-Length": str(size)}
         with translate_errors():
-            answer = self._http.put(url, headers={**headers, "Content-Length": str(size)}, content=self._watch(chunks))
+            answer = self._http.put(url, headers=headers, content=self._watch(chunks), timeout=timeout)
         raise_for_status(answer)
         self.note_progress()
 

@@ -188,9 +188,10 @@ class PartSender:
 
     def _send_part(self, number: int, md5: str, request: PartRequest) -> None:
         attempt = 1
+        reach = Reach()
         while True:
             try:
-                self._network.insist(partial(self._put, number, request))
+                self._network.insist(partial(self._put, number, request, reach))
             except RefusedError:
                 # The address may have expired, or the bytes may have been spoilt on their way to the hash.
                 if attempt == ATTEMPTS:
@@ -202,8 +203,8 @@ class PartSender:
                 return
             attempt += 1
 
-    def _put(self, number: int, request: PartRequest) -> None:
-        put_counted(self._network, request, self._read(number), self._size(number), self._bar)
+    def _put(self, number: int, request: PartRequest, reach: "Reach") -> None:
+        put_counted(self._network, request, self._read(number), self._size(number), self._bar, reach)
 
     def _hash_part(self, number: int) -> str:
         digest = hashlib.md5(usedforsecurity=False)
@@ -234,7 +235,22 @@ def _do_nothing() -> None:
     """End a thread of the pool."""
 
 
-def put_counted(network: Network, request: PartRequest, chunks: Iterator[bytes], size: int, bar: Bar) -> None:
+@dataclass
+class Reach:
+    """How far the sending of some bytes has ever come: only what goes further is progress, and not the same again."""
+
+    size: int = 0
+
+    def extend(self, size: int) -> bool:
+        """Say whether so many bytes are more than ever before."""
+        is_further = size > self.size
+        self.size = max(size, self.size)
+        return is_further
+
+
+def put_counted(
+    network: Network, request: PartRequest, chunks: Iterator[bytes], size: int, bar: Bar, reach: Reach
+) -> None:
     """Send bytes, once, and show how far they are; those of a failed transfer do not count."""
     sent = 0
 
@@ -244,6 +260,8 @@ def put_counted(network: Network, request: PartRequest, chunks: Iterator[bytes],
             yield chunk
             sent += len(chunk)
             bar.advance(len(chunk))
+            if reach.extend(sent):
+                network.note_progress()
 
     try:
         network.put(request.url, headers=request.headers, chunks=count_chunks(), size=size)

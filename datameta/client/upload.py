@@ -16,13 +16,16 @@ from typing import Any
 from datameta.client.api import Portal, UploadSession
 from datameta.client.network import ClientError, RefusedError, UnfinishedError
 from datameta.client.outcome import CONFIRMED, PRESENT, REFUSED, UNFINISHED, Outcome
-from datameta.client.parts import ATTEMPTS, PartRequest, PartSender, Pool, put_counted
+from datameta.client.parts import ATTEMPTS, PartRequest, PartSender, Pool, Reach, put_counted
 from datameta.client.progress import Bar, Display
 from datameta.client.source import Source, open_source
 
 SMALL_BYTES = 16 << 20
 # Files that are read and sent at the same time; each has a thread that takes its checksum.
 LARGE_AT_ONCE = 2
+GONE = 410
+OF_ANOTHER = frozenset({"size_mismatch", "session_exists"})
+UNDER_WAY = frozenset({"confirmation_running", "verification_in_progress"})
 FIRST_POLL_SECONDS = 0.2
 LONGEST_POLL_SECONDS = 5.0
 
@@ -90,7 +93,11 @@ class Uploader:
             if file["checksum"] == checksum and file["contentUploaded"]:
                 return PRESENT, file
             if file["checksum"] == checksum:
-                announced = self._renew(file["id"]["uuid"])
+                try:
+                    # Its bytes may all be there, of a run that was cut off just before its end.
+                    return CONFIRMED, self._confirm(file["id"]["uuid"], checksum, source.size)
+                except RefusedError:
+                    announced = self._renew(file["id"]["uuid"])
         if announced is None:
             announced = self._portal.announce_file(source.name, checksum, source.size)
         file_id: str = announced["id"]["uuid"]
@@ -118,24 +125,41 @@ class Uploader:
 
     def _put(self, source: Source, announced: dict[str, Any], bar: Bar) -> None:
         request = PartRequest(announced["urlToUpload"], announced.get("requestHeaders", {}))
-        self._network.insist(lambda: put_counted(self._network, request, source.read(0, source.size), source.size, bar))
+        reach = Reach()
+        self._network.insist(
+            lambda: put_counted(self._network, request, source.read(0, source.size), source.size, bar, reach)
+        )
 
     def _confirm(self, file_id: str, checksum: str, size: int) -> dict[str, Any]:
-        try:
-            file = self._portal.confirm_file(file_id)
-        except RefusedError:
-            # The answer to a former request may have been lost.
-            file = self._portal.get_file(file_id)
-            if not file["contentUploaded"]:
-                raise
+        began_at, pause = time.monotonic(), FIRST_POLL_SECONDS
+        while True:
+            try:
+                file = self._portal.confirm_file(file_id)
+                break
+            except RefusedError as error:
+                # The answer to a former request may have been lost.
+                file = self._portal.get_file(file_id)
+                if file["contentUploaded"]:
+                    break
+                if not error.codes & UNDER_WAY:
+                    raise
+                if not self._network.is_patient(began_at):
+                    raise UnfinishedError(
+                        "The portal has all bytes, but does not go on with confirming them."
+                    ) from None
+            self._network.sleep(pause)
+            pause = min(pause * 1.5, LONGEST_POLL_SECONDS)
         return check_confirmed(file, checksum, size)
 
     def _upload_large(self, source: Source, bar: Bar, order: int) -> tuple[str, dict[str, Any]]:
         try:
             source.check_name()
             first = source.hash("md5", 0, SMALL_BYTES)
-            file_id = self._find_begun(source, first)
-            if file_id is None:
+            for file_id in self._find_begun(source, first):
+                checksum = self._send(source, file_id, bar, order)
+                if checksum is not None:
+                    break
+            else:
                 known = self._find_known(source, first, bar)
                 if known is not None and known["contentUploaded"]:
                     return PRESENT, known
@@ -145,21 +169,44 @@ class Uploader:
                 # The true checksum is told at the end. This one can be taken at once, and always is the same: by it
                 # the upload is found again.
                 file_id = self._portal.announce_file(source.name, first, source.size)["id"]["uuid"]
-            session = UploadSession(self._portal, file_id)
-            checksum = PartSender(source, session, self._network, self._pool, bar, order).send()
+                checksum = self._send(source, file_id, bar, order)
+                if checksum is None:
+                    raise ClientError("The portal has ended this upload. Run the same command again.")
         finally:
             self._large.release()
         return CONFIRMED, self._await_verification(file_id, checksum, source.size, bar)
 
-    def _find_begun(self, source: Source, first: str) -> str | None:
-        """Return the id of the file whose sending a former run has begun."""
+    def _send(self, source: Source, file_id: str, bar: Bar, order: int) -> str | None:
+        """Send an announced file in parts, and return its checksum; None if it takes no parts of this file any more."""
+        attempt = 1
+        while True:
+            try:
+                session = UploadSession(self._portal, file_id)
+                return PartSender(source, session, self._network, self._pool, bar, order).send()
+            except RefusedError as error:
+                if error.status == GONE or error.codes & OF_ANOTHER:
+                    return None
+                if not error.codes & {"session_over", "not_modifiable", *UNDER_WAY}:
+                    raise
+                # Somebody else sends the same file, and was faster; or the store has dropped what was sent.
+                found = self._portal.get_session(file_id)
+                if found is not None and found["state"] != "open":
+                    bar.start("comparing", 0)
+                    return source.hash("md5", 0, source.size, bar.advance)
+                if "session_over" in error.codes:
+                    return None
+                if attempt == ATTEMPTS:
+                    raise
+            attempt += 1
+
+    def _find_begun(self, source: Source, first: str) -> Iterator[str]:
+        """Yield the ids of files whose sending a former run has begun."""
         for file in self._staged.get(source.name, []):
             if file["checksum"] == first and not file["contentUploaded"]:
                 file_id: str = file["id"]["uuid"]
                 session = self._portal.get_session(file_id)
                 if session is None or (session["size"] == source.size and session["state"] == "open"):
-                    return file_id
-        return None
+                    yield file_id
 
     def _find_known(self, source: Source, first: str, bar: Bar) -> dict[str, Any] | None:
         """Return the file of this content whose bytes are all at the portal, confirmed or about to be."""

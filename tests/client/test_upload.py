@@ -1,7 +1,9 @@
 """Whatever happens on the way, what is handed in is what was on the disk, and nothing is sent in vain."""
 
 import hashlib
+import json
 import os
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -152,12 +154,17 @@ def send_parts(lab: Lab, path: Path, content: bytes, numbers: list[int]) -> str:
     session = f"/files/{file_id}/upload-session"
     opened = lab.api.call("POST", session, {"size": len(content)})
     assert opened["partSize"] == PART_BYTES
+    send_some(lab, session, content, numbers)
+    return file_id
+
+
+def send_some(lab: Lab, session: str, content: bytes, numbers: list[int]) -> None:
+    """Send some parts of ``content``."""
     for number in numbers:
         part = content[(number - 1) * PART_BYTES : number * PART_BYTES]
         window = lab.api.call("POST", f"{session}/part-urls", {"parts": [{"number": number, "md5": md5(part)}]})
         [request] = window["parts"]
         assert requests.put(request["url"], data=part, headers=request["requestHeaders"], timeout=60).ok
-    return file_id
 
 
 def test_a_part_that_arrived_and_differs_is_sent_again(lab: Lab) -> None:
@@ -250,6 +257,76 @@ def test_small_files_that_were_announced_are_gone_on_with(lab: Lab) -> None:
     [said] = lab.upload(path)
     check_there(lab, path, said)
     assert said["id"] == announced["id"]
+
+
+def make_refusal(status: str, code: str) -> bytes:
+    """Return a refusal in the portal's place."""
+    body = json.dumps([{"exception": "X", "error_code": code, "message": code}]).encode()
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+@pytest.mark.parametrize("code", ["confirmation_running", "verification_in_progress"])
+def test_a_small_file_whose_bytes_are_there_is_only_confirmed(lab: Lab, code: str) -> None:
+    path = lab.write(f"sent {code}", 5_000_000)
+    announced = lab.api.announce(path.name, path.read_bytes())
+    request = {"data": path.read_bytes(), "headers": announced["requestHeaders"], "timeout": 60}
+    assert requests.put(announced["urlToUpload"], **request).ok
+    before = lab.proxy.bytes_up
+    lab.proxy.rule = Once(b"PUT /api/v1/files/", Way.UP, partial(answer, make_refusal("409 Conflict", code)), times=99)
+    [said] = lab.upload(path, code=3, patience=0)
+    assert said["error"] == "The portal has all bytes, but does not go on with confirming them."
+    lab.proxy.rule = Once(b"PUT /api/v1/files/", Way.UP, partial(answer, make_refusal("409 Conflict", code)), times=2)
+    [said] = lab.upload(path)
+    check_there(lab, path, said)
+    assert said["id"] == announced["id"]
+    assert lab.proxy.bytes_up - before < 20_000
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        make_refusal("410 Gone", "expired"),
+        make_refusal("409 Conflict", "size_mismatch"),
+        make_refusal("409 Conflict", "session_over"),
+    ],
+)
+def test_an_upload_that_is_over_is_announced_anew(lab: Lab, refusal: bytes) -> None:
+    path = lab.write(f"over {len(refusal)}", LARGE)
+    file_id = send_parts(lab, path, path.read_bytes(), [1])
+    lab.proxy.rule = Once(b"POST /api/v1/files/", Way.UP, partial(answer, refusal))
+    [said] = lab.upload(path)
+    assert (said["state"], said["checksum"]) == ("confirmed", md5(path.read_bytes()))
+    assert said["id"]["site"] != file_id
+    other = lab.write(f"over {len(refusal)} twice", LARGE)
+    lab.proxy.rule = Once(b"POST /api/v1/files/", Way.UP, partial(answer, refusal))
+    [said] = lab.upload(other, code=1)
+    assert said["error"] == "The portal has ended this upload. Run the same command again."
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_who_sends_the_same_file_later_waits_for_the_first(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, is_complete: bool
+) -> None:
+    path = lab.write(f"twice {is_complete}", LARGE)
+    content = path.read_bytes()
+    file_id = send_parts(lab, path, content, [1])
+    real, calls = upload.UploadSession.request_parts, []
+
+    def be_overtaken(self: Any, md5s: Any) -> Any:
+        calls.append(md5s)
+        if len(calls) == 1 and is_complete:
+            session = f"/files/{file_id}/upload-session"
+            send_some(lab, session, content, [2, 3])
+            lab.api.call("POST", f"{session}/complete", {"checksum": md5(content)})
+        elif len(calls) <= 2 and not is_complete:
+            raise network.RefusedError("running", 409, frozenset({"confirmation_running"}))
+        return real(self, md5s)
+
+    monkeypatch.setattr(upload.UploadSession, "request_parts", be_overtaken)
+    [said] = lab.upload(path, words=("--jobs", "1"))
+    check_there(lab, path, said)
+    assert said["id"]["site"] == file_id
 
 
 def test_a_large_file_handed_in_by_other_means_is_known(lab: Lab) -> None:
@@ -350,6 +427,26 @@ def test_a_wrong_key_is_refused_at_once(lab: Lab) -> None:
     assert done.exit_code == 1
     assert done.stdout == ""
     assert "Error: " in done.stderr
+
+
+def test_a_slow_line_is_progress_before_a_part_has_gone(lab: Lab) -> None:
+    path = lab.write("slow line", 15 << 20)
+    cuts = []
+
+    def crawl(way: Way, piece: bytes, before: int) -> None:
+        if way is Way.UP and len(piece) > 20_000:
+            time.sleep(0.01)
+        if way is Way.UP and before > 14 << 20 and not cuts:
+            cuts.append(before)
+            raise CutError
+
+    lab.proxy.rule = crawl
+    began_at = time.monotonic()
+    # Less than the time until the connection breaks.
+    [said] = lab.upload(path, patience=0.01)
+    check_there(lab, path, said)
+    assert cuts
+    assert time.monotonic() - began_at > 0.6
 
 
 def test_without_a_connection_it_gives_up_in_the_end(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
