@@ -1,0 +1,1 @@
+"""Sample sheets as files: what is read of them, and what is refused."""
