@@ -52,6 +52,8 @@ def scan(
             raise MemoryError from None
         place = f"line {error.lineno}, column {error.offset + 1}: {expat.errors.messages[error.code]}"
         raise SheetError(f"The file is broken: {name} is not well-formed ({place}).", "broken_file") from None
+    except (LookupError, ValueError):
+        raise SheetError(f"The file is broken: {name} is in an encoding that is not known.", "broken_file") from None
     finally:
         # The handlers refer to what holds the parser.
         parser.StartElementHandler = parser.EndElementHandler = parser.CharacterDataHandler = None
