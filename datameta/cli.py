@@ -15,13 +15,16 @@ SERVER = ("datameta.commands", "server")
 CLIENT = ("datameta.client.commands", "client")
 COMMANDS = {
     "audit": SERVER,
+    "check": CLIENT,
     "db": SERVER,
     "download": CLIENT,
     "fsck": SERVER,
     "key": SERVER,
     "serve": SERVER,
     "storage": SERVER,
+    "submit": CLIENT,
     "sweep": SERVER,
+    "template": CLIENT,
     "upload": CLIENT,
     "user": SERVER,
     "worker": SERVER,
@@ -66,4 +69,4 @@ def _make_absent(name: str, extra: str, package: str) -> click.Command:
 @click.group(cls=LazyGroup)
 @click.version_option(__version__)
 def main() -> None:
-    """Hand in files to a DataMeta portal, and fetch them; or run a portal and look after it."""
+    """Hand in sample sheets and files to a DataMeta portal, and fetch them; or run a portal and look after it."""

@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
@@ -10,8 +10,12 @@ import httpx
 
 from datameta.client.network import ClientError, Network, RefusedError
 from datameta.client.parts import PartRequest
+from datameta.client.progress import Bar
+from datameta.client.source import Source
 
 PAGE = 1000
+# What the portal does with a sheet, and what it is said to do.
+DOING = {"check": "checking", "stage": "staging", "annotate": "marking cells"}
 URL_MINUTES = 60
 
 
@@ -67,12 +71,50 @@ class Portal:
                 return None
             raise
 
+    def get_template(self, file_format: str) -> bytes:
+        """Return a template for sample sheets, made from today's definitions."""
+        return self._send("GET", f"/sheets/template?format={file_format}", None, {}).content
+
+    def send_sheet(self, action: str, source: Source, sheet: str | None, bar: Bar) -> httpx.Response:
+        """Have a sheet checked, staged or annotated; ``sheet`` names the one of several in the file."""
+        words = {"filename": source.name} | ({} if sheet is None else {"sheet": sheet})
+        url = f"{self._address}/sheets/{action}?{urlencode(words, errors='replace')}"
+        # A repeated request gets the answer of the first one.
+        headers = {"Content-Type": "application/octet-stream", "Idempotency-Key": str(uuid.uuid4())}
+
+        def read() -> Iterator[bytes]:
+            bar.start("sending", 0)
+            for chunk in source.read(0, source.size):
+                yield chunk
+                bar.advance(len(chunk))
+            bar.start(DOING[action], source.size)
+
+        return self.network.insist(
+            lambda: self.network.send("POST", url, headers=self._headers | headers, chunks=read(), size=source.size)
+        )
+
+    def prevalidate(self, submission: dict[str, Any]) -> None:
+        """Check what is to be submitted."""
+        self.call("POST", "/presubvalidation", submission)
+
+    def submit(self, submission: dict[str, Any]) -> dict[str, Any]:
+        """Submit."""
+        return self.call("POST", "/submissions", submission, {"Idempotency-Key": str(uuid.uuid4())})
+
+    def get_submission(self, submission: str) -> dict[str, Any]:
+        """Return what the portal knows of a submission."""
+        return self.call("GET", f"/submissions/{quote(submission, safe='')}")
+
+    def delete_sets(self, set_ids: Sequence[str]) -> None:
+        """Delete staged sets, all or none."""
+        self.call("POST", "/rpc/delete-metadatasets", {"metadatasetIds": list(set_ids)})
+
     def call(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
         """Do an operation and return what the portal answers."""
         answer = self._send(method, path, body, headers or {})
-        return _read_json(answer) if answer.content else {}
+        return read_json(answer) if answer.content else {}
 
     def iterate(self, path: str) -> Iterator[dict[str, Any]]:
         """Yield the items of a list, page by page."""
@@ -80,7 +122,7 @@ class Portal:
         while True:
             query = {"limit": str(PAGE)} | ({} if cursor is None else {"cursor": cursor})
             answer = self._send("GET", f"{path}?{urlencode(query)}", None, {})
-            yield from _read_json(answer)
+            yield from read_json(answer)
             following = parse_qs(urlsplit(answer.links.get("next", {}).get("url", "")).query).get("cursor")
             if following is None:
                 return
@@ -136,7 +178,11 @@ def check_key(key: str) -> str:
     return key.strip()
 
 
-def _read_json(answer: httpx.Response) -> Any:
+def read_json(answer: httpx.Response) -> Any:
+    """Return what an answer says.
+
+    Raises ``ClientError`` if it is none of a portal.
+    """
     try:
         return answer.json()
     except ValueError:

@@ -12,7 +12,6 @@ import unicodedata
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from datameta.client.network import ClientError, PassingError, RefusedError, Unf
 from datameta.client.outcome import FETCHED, PRESENT, REFUSED, UNFINISHED, Outcome
 from datameta.client.parts import ATTEMPTS, Pool
 from datameta.client.progress import Bar, Display
+from datameta.client.saving import sync_folder, write_text
 from datameta.client.source import CHUNK_BYTES
 
 MANIFEST = "manifest.json"
@@ -249,24 +249,3 @@ def is_same_submission(path: Path, manifest: dict[str, Any]) -> bool:
         return former["submission"] == manifest["submission"] or bool(ids & known)
     except (OSError, ValueError, TypeError, KeyError):
         return False
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f"{path.name}{PART}")
-    with part.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a loss of power, where the system can."""
-    with suppress(PermissionError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -10,7 +10,7 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -36,12 +36,13 @@ class ClientError(Exception):
 
 
 class RefusedError(ClientError):
-    """The portal or the store said no."""
+    """The portal or the store said no; ``problems`` are those of the portal, as it lists them."""
 
-    def __init__(self, message: str, status: int, codes: frozenset[str] = frozenset()) -> None:
+    def __init__(self, message: str, status: int, problems: Sequence[dict[str, Any]] = ()) -> None:
         super().__init__(message)
         self.status = status
-        self.codes = codes
+        self.problems = problems
+        self.codes = frozenset(str(problem["error_code"]) for problem in problems)
 
 
 class UnfinishedError(ClientError):
@@ -141,11 +142,28 @@ class Network:
         """
         # A gateway passes the whole on to the store before it answers.
         timeout = httpx.Timeout(60, read=READ_SECONDS + size / SLOWEST, connect=15, pool=None)
+        self.send("PUT", url, headers=headers, chunks=chunks, size=size, timeout=timeout)
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        chunks: Iterator[bytes],
+        size: int,
+        timeout: httpx.Timeout = CALL_TIMEOUT,
+    ) -> httpx.Response:
+        """Send ``size`` bytes, once, and return the answer.
+
+        Raises ``PassingError``, ``RefusedError``, and what the chunks raise.
+        """
         headers = {**headers, "Content-Length": str(size)}
         with translate_errors():
-            answer = self._http.put(url, headers=headers, content=self._watch(chunks), timeout=timeout)
+            answer = self._http.request(method, url, headers=headers, content=self._watch(chunks), timeout=timeout)
         raise_for_status(answer)
         self.note_progress()
+        return answer
 
     def get(self, url: str, *, start: int) -> Iterator[bytes]:
         """Yield the bytes of a file from ``start`` on.
@@ -196,20 +214,19 @@ def raise_for_status(answer: httpx.Response) -> None:
         return
     if answer.has_redirect_location:
         raise ClientError(f"{answer.url.host} sends on to {answer.headers['Location']}; use the portal's own address.")
-    message, codes = _read_problems(answer)
+    message, problems = _read_problems(answer)
     if answer.status_code in PASSING:
         pause = answer.headers.get("Retry-After", "")
         raise PassingError(message, float(pause) if pause.isdecimal() else 0)
-    raise RefusedError(message, answer.status_code, codes)
+    raise RefusedError(message, answer.status_code, problems)
 
 
-def _read_problems(answer: httpx.Response) -> tuple[str, frozenset[str]]:
-    """Return what a refusal says, of the portal (JSON) or of a store (XML), and its codes."""
+def _read_problems(answer: httpx.Response) -> tuple[str, list[dict[str, Any]]]:
+    """Return what a refusal says, of the portal (JSON) or of a store (XML), and the portal's problems."""
     try:
-        problems = json.loads(answer.content)
-        message = " ".join(dict.fromkeys(str(problem["message"]) for problem in problems))
-        return message, frozenset(str(problem["error_code"]) for problem in problems)
+        problems = [{"error_code": problem["error_code"], **problem} for problem in json.loads(answer.content)]
+        return " ".join(dict.fromkeys(str(problem["message"]) for problem in problems)), problems
     except (ValueError, TypeError, KeyError):
         code = re.search(rb"<Code>([\w.]{1,100})</Code>", answer.content)
         said = f": {code[1].decode()}" if code else ""
-        return f"{answer.url.host} answered {answer.status_code}{said}", frozenset()
+        return f"{answer.url.host} answered {answer.status_code}{said}", []

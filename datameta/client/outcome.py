@@ -13,9 +13,12 @@ UNFINISHED = "unfinished"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How it ended with the file at ``path``; ``file`` is what the portal says of it, if it got that far."""
+    """How it ended with a file; ``file`` is what the portal says of it, if it got that far.
 
-    path: Path
+    Without a ``path`` it was not looked for here, as the portal has it for good.
+    """
+
+    path: Path | None
     name: str
     size: int
     state: str
@@ -30,7 +33,7 @@ class Outcome:
     def to_dict(self) -> dict[str, Any]:
         """Return the object of ``--json``."""
         return {
-            "path": str(self.path),
+            "path": None if self.path is None else str(self.path),
             "id": self.file["id"] if self.file else None,
             "name": self.name,
             "size": self.size,

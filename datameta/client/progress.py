@@ -48,16 +48,20 @@ class Display:
     ) -> None:
         self._progress.stop()
 
+    def stop(self) -> None:
+        """Draw no bars any more, as they would write into what standard output shows."""
+        self._progress.stop()
+
     def announce(self, files: int, size: int) -> None:
         """Tell how much there is to do; several files get a bar for all."""
         if files > 1:
             self._total = Total(self._progress, files, size)
 
-    def add(self, name: str, size: int) -> "Bar":
-        """Show a file."""
+    def add(self, name: str, size: int, *, is_counted: bool = True) -> "Bar":
+        """Show a file; it is one of those announced, unless it is not counted."""
         shown = make_printable(name)
         shown = shown if len(shown) <= NAME_WIDTH else f"{shown[: NAME_WIDTH // 2]}…{shown[1 - NAME_WIDTH // 2 :]}"
-        return Bar(self._progress, self._total, shown, size)
+        return Bar(self._progress, self._total if is_counted else None, shown, size)
 
     def report(self, message: str) -> None:
         """Say what is being waited for, but not all the time."""

@@ -5,6 +5,7 @@ The rule this module guards: all bytes are read from one state of the file; one 
 
 import hashlib
 import stat
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,8 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The name that the portal is told."""
-        return self.path.name
+        """The name that the portal is told; some systems write letters with accents in two characters."""
+        return unicodedata.normalize("NFC", self.path.name)
 
     def check_name(self) -> None:
         """Raise ``ClientError`` if the portal can't be told the name."""

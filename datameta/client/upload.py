@@ -7,6 +7,7 @@ file's name and a checksum, wherever they ran.
 
 import threading
 import time
+import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -46,7 +47,7 @@ class Uploader:
         """Hand in the files, whose names differ; yield each as it ends."""
         self._display.announce(len(sources), sum(source.size for source in sources))
         for file in self._portal.list_staged():
-            self._staged.setdefault(file["name"], []).append(file)
+            self._staged.setdefault(unicodedata.normalize("NFC", file["name"]), []).append(file)
         with self._pool:
             threading.Thread(target=self._begin_all, args=[sources], daemon=True).start()
             for _ in sources:
@@ -273,15 +274,13 @@ def open_sources(paths: Sequence[Path]) -> list[Source]:
 
     Raises ``ClientError``.
     """
-    named: dict[str, Path] = {}
-    for path in paths:
-        if path.name in named:
-            raise ClientError(f"{named[path.name]} and {path} have one name. A submission needs names that differ.")
-        named[path.name] = path
-    sources = []
+    sources: dict[str, Source] = {}
     for path in paths:
         try:
-            sources.append(open_source(path))
+            source = open_source(path)
         except ClientError as error:
             raise ClientError(f"{path}: {error}") from error
-    return sources
+        known = sources.setdefault(source.name, source)
+        if known is not source:
+            raise ClientError(f"{known.path} and {path} have one name. A submission needs names that differ.")
+    return list(sources.values())

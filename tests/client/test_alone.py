@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from tests.client.conftest import PART_BYTES, Lab
+from tests.client.sheets import make_row, write_csv
 from tests.e2e.conftest import make_environment
 
 # What "pip install datameta[client]" installs: the three packages, and what they need.
@@ -46,6 +47,22 @@ def test_the_client_needs_no_package_of_the_server(lab: Lab) -> None:
     assert run("download", "DMS-00000000", *place).stderr == "Error: There is nothing with this id.\n"
 
 
+def test_a_sheet_needs_no_package_of_the_server(lab: Lab) -> None:
+    place = ("--url", f"http://{lab.proxy.netloc}", "--key", lab.api.token)
+    for kind in ("csv", "xlsx"):
+        done = run("template", "--to", lab.folder / f"template.{kind}", *place)
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    lab.write("alone_R1.fq", 10)
+    sheet = write_csv(lab.folder / "alone.csv", make_row("alone", ZIPCode="7a0"))
+    done = run("check", sheet, *place)
+    assert done.returncode == 1, done.stderr
+    assert 'error: C2: ZIPCode: "7a0": ' in done.stdout
+    write_csv(sheet, make_row("alone"))
+    done = run("submit", sheet, "--files", lab.folder, *place)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("submitted as DMS-")
+
+
 @pytest.mark.parametrize(
     ("words", "packages", "extra"),
     [
@@ -53,6 +70,9 @@ def test_the_client_needs_no_package_of_the_server(lab: Lab) -> None:
         (("user", "add", "--help"), CLIENT, "server"),
         (("upload", "file", "--jobs", "3"), ("click",), "client"),
         (("download", "--help"), ("click",), "client"),
+        (("template",), ("click",), "client"),
+        (("check", "sheet.xlsx"), ("click",), "client"),
+        (("submit", "sheet.xlsx", "--files", "."), ("click",), "client"),
     ],
 )
 def test_a_command_without_its_packages_says_what_to_install(

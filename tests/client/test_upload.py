@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import time
+import unicodedata
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -54,6 +55,23 @@ def test_a_file_of_any_size_is_handed_in_once(lab: Lab, size: int) -> None:
     [said] = lab.upload(path)
     check_there(lab, path, said, "already_there")
     assert lab.proxy.bytes_up - sent < 10_000
+
+
+def test_letters_with_accents_are_one_letter_in_either_form(lab: Lab) -> None:
+    name = unicodedata.normalize("NFC", "Prübe é.fq")
+    path = lab.write(unicodedata.normalize("NFD", name), 10)
+    [said] = lab.upload(path)
+    assert said["name"] == name
+    [said] = lab.upload(path)
+    assert said["state"] == "already_there"
+    other = lab.write(name, 10)
+    done = lab.run("upload", path, other)
+    assert done.exit_code == 2
+    assert "have one name" in done.stderr
+    path.unlink()
+    other.write_bytes(lab.api.fetch(lab.find_staged(name)[0]))
+    [said] = lab.upload(other)
+    assert said["state"] == "already_there"
 
 
 def test_many_files_go_at_once_and_one_refusal_stops_no_other(lab: Lab) -> None:
