@@ -5,13 +5,18 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import pytest
 from botocore.config import Config
 
-from tests.e2e.conftest import Api, Served, curl, run_datameta, run_main_job, send, serve_cleanly
+from tests.client.conftest import PART_BYTES
+from tests.e2e.conftest import RECORD, Api, Served, curl, run_datameta, run_main_job, send, serve_cleanly
+from tests.e2e.test_resume import OVERHEAD_BYTES, finish, hash_download, make_file, uploading, wait_for_bytes
+from tests.faults.proxy import run_proxy
 from tests.rgw import RGW
 
 RIGHT, WRONG = b"ACGT" * 1000, b"TGCA" * 1000
@@ -33,6 +38,11 @@ class Store:
 
 @pytest.fixture(scope="session")
 def store(rgw: RGW) -> Store:
+    """A bucket."""
+    return make_store(rgw)
+
+
+def make_store(rgw: RGW) -> Store:
     """Make a bucket."""
     config = Config(signature_version="s3v4", request_checksum_calculation="when_required", proxies={})
     client = boto3.client(
@@ -72,8 +82,8 @@ def presigned(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture(scope="session")
-def gateway(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A portal that passes bytes on to the store."""
+def gateway(store: Store, presigned: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A portal that passes bytes on to the store, which is the other portal's: it came first."""
     with serve_store(store, tmp_path_factory, "gateway") as served:
         yield served
 
@@ -210,6 +220,42 @@ def test_deleting_a_file_removes_its_objects_and_what_was_sent_since(lab: Api, s
     lab.call("DELETE", f"/files/{file['id']['site']}", status=204)
     assert store.list_keys(file) == []
     assert curl(url)[0] == 404
+
+
+def test_the_uploader_and_the_downloader_meet_the_store_itself(rgw: RGW, tmp_path: Path) -> None:
+    endpoint = urlsplit(rgw.endpoint)
+    size = 5 * PART_BYTES + 7
+    expected = make_file(tmp_path / "large.fastq", size)
+    (tmp_path / "small.fastq").write_bytes(RIGHT)
+    with run_proxy((endpoint.hostname or "", endpoint.port or 80)) as proxy:
+        settings = make_store(rgw).settings | {"DATAMETA_S3_PUBLIC_ENDPOINT": f"http://{proxy.netloc}"}
+        with serve_cleanly(tmp_path / "home", tmp_path, "--demo", variables=settings) as served:
+            lab = served.open_lab()
+            small = finish(tmp_path / "small.fastq", lab)
+            assert small["state"] == "confirmed"
+            before = proxy.bytes_up
+            with uploading(tmp_path / "large.fastq", lab, "--jobs", "1") as process:
+                wait_for_bytes(process, proxy, before + size // 2)
+            large = finish(tmp_path / "large.fastq", lab)
+            assert (large["state"], large["size"]) == ("confirmed", size)
+            # All went past the portal, and at most the part that was under way did so twice.
+            assert size <= proxy.bytes_up - before <= size + PART_BYTES + 2 * OVERHEAD_BYTES
+            assert hash_download(lab, large) == expected
+            assert finish(tmp_path / "large.fastq", lab)["state"] == "already_there"
+
+            record = RECORD | {"Lab-ID": "S3", "FileR1": "small.fastq", "FileR2": "large.fastq"}
+            staged = lab.call("POST", "/metadatasets", {"record": record})
+            files = [small["id"]["site"], large["id"]["site"]]
+            body = {"metadatasetIds": [staged["id"]["site"]], "fileIds": files}
+            submission = lab.call("POST", "/submissions", body)["id"]["site"]
+            before = proxy.bytes_down
+            access = {"DATAMETA_URL": lab.address, "DATAMETA_TOKEN": lab.token}
+            fetched = run_datameta("download", submission, "--to", str(tmp_path / "to"), variables=access)
+            assert fetched.returncode == 0, fetched.stderr
+            assert proxy.bytes_down - before >= size
+    assert (tmp_path / "to" / "small.fastq").read_bytes() == RIGHT
+    with (tmp_path / "to" / "large.fastq").open("rb") as file:
+        assert hashlib.file_digest(file, "sha256").hexdigest() == expected
 
 
 def test_storage_check_finds_the_store_fit(presigned: Served, store: Store) -> None:

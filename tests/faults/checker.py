@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from datameta.storage.s3 import MARK
 from tests.faults.clients import SAMPLE
 from tests.faults.history import UNSURE, Event, make_content
 
 LOST, CHANGED, TORN, DUPLICATE = "lost", "changed", "torn", "duplicate"
 UNDELETED, UNFINISHED, FAILED, UNTRUE = "undeleted", "unfinished", "failed answer", "untrue answer"
-KINDS = (LOST, CHANGED, TORN, DUPLICATE, UNDELETED, UNFINISHED, FAILED, UNTRUE)
+UNTRIED = "hardly tried"
+KINDS = (LOST, CHANGED, TORN, DUPLICATE, UNDELETED, UNFINISHED, FAILED, UNTRUE, UNTRIED)
 
+PORTAL = ("the whole portal", "a portal process")
 CONFIRMED, ANNOUNCED = "confirmed", "announced"
 CONFIRMING = ("confirm", "complete session")
 MISSING = ("no_data", "checksum_mismatch", "upload_expired", "parts_missing")
@@ -107,10 +110,12 @@ def read_world(read: Callable[[str], list[Any]], objects: Mapping[str, StoredCon
 
 
 def read_objects(client: Any, bucket: str) -> dict[str, StoredContent]:
-    """Read and hash every object of a bucket."""
+    """Read and hash every object of a bucket, but not the mark that says whose it is."""
     found = {}
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for entry in page.get("Contents", []):
+            if entry["Key"] == MARK:
+                continue
             md5, sha256, size = hashlib.md5(), hashlib.sha256(), 0
             for chunk in client.get_object(Bucket=bucket, Key=entry["Key"])["Body"].iter_chunks(1024**2):
                 md5.update(chunk)
@@ -133,6 +138,20 @@ def find_faults(events: Iterable[Event], world: World) -> list[Finding]:
         _check_values,
     )
     return [finding for check in checks for finding in check(events, world)]
+
+
+def find_untried(world: World, befell: Mapping[str, int], *, kills: int, stops: int, freezes: int) -> Iterator[Finding]:
+    """Yield what was done too seldom for a run to prove anything."""
+    confirmed = sum(file.state == CONFIRMED for file in world.files.values())
+    for what, number, least in (
+        ("kills of the portal", sum(befell[f"kills of {part}"] for part in PORTAL), kills),
+        ("stops of PostgreSQL", befell["stops of PostgreSQL"], stops),
+        ("freezes and kills of the store", befell["freezes of the store"] + befell["kills of the store"], freezes),
+        ("confirmed files", confirmed, kills // 2),
+        ("submissions", len(world.submissions), kills // 10),
+    ):
+        if number < least:
+            yield Finding(UNTRIED, what, f"{number:,}, and {least:,} are the least")
 
 
 def count_kinds(findings: Iterable[Finding]) -> dict[str, int]:

@@ -61,7 +61,9 @@ def run(site: Site, *, seed: int, kills: int, stops: int, freezes: int, pace: fl
     with History(site.folder / HISTORY) as history, working_clients(site, history, drawn):
         chaos.run()
         site.wait_until_ready()
-    return judge(site, history, chaos.done, seed)
+    report = judge(site, history, chaos.done, seed)
+    report.findings += checker.find_untried(report.world, report.befell, kills=kills, stops=stops, freezes=freezes)
+    return report
 
 
 @contextmanager

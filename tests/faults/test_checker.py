@@ -1,11 +1,13 @@
 """The checker by itself: a history and what is left, made up, in which one thing is wrong."""
 
 import hashlib
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from tests.faults import checker
 from tests.faults.checker import (
     CHANGED,
     DUPLICATE,
@@ -139,3 +141,17 @@ def test_a_refused_answer_in_parts_counts_when_all_parts_were_taken() -> None:
     world = World(files={ID: replace(FILE, state="announced", storage_key=None, size=None)})
     assert kinds(find_faults([ANNOUNCED, signed, parts[0], refused], world)) == []
     assert kinds(find_faults([ANNOUNCED, signed, *parts, refused], world)) == [LOST]
+
+
+def test_a_run_that_tried_too_little_proves_nothing() -> None:
+    befell = {"kills of the whole portal": 2, "stops of PostgreSQL": 1, "kills of the store": 1}
+    counted = Counter(befell)
+    assert list(checker.find_untried(WHOLE, counted, kills=2, stops=1, freezes=1)) == []
+    subjects = {each.subject for each in checker.find_untried(World(), counted, kills=10, stops=2, freezes=2)}
+    assert subjects == {
+        "kills of the portal",
+        "stops of PostgreSQL",
+        "freezes and kills of the store",
+        "confirmed files",
+        "submissions",
+    }
