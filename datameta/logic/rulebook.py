@@ -38,11 +38,6 @@ def list_fields(db: Session) -> list[Field]:
     return [make_field(row) for row in _select_fields(db, None)]
 
 
-def load_field(db: Session, metadatum: MetaDatum) -> Field:
-    """Return one field with its vocabulary."""
-    return make_field(metadatum, _load_vocabularies(db, [metadatum]).get(metadatum.id, Vocabulary()))
-
-
 def load_rules(db: Session) -> list[Rule]:
     """Return the rules in their order."""
     conditions: dict[int, dict[bool, list[Condition]]] = defaultdict(lambda: {True: [], False: []})

@@ -41,9 +41,10 @@ def _suggest_numbers(text: str, field: Field) -> Iterator[str]:
             written = f"{sign}{whole}.{fraction}"
     elif match := _GROUPED.fullmatch(written):
         whole, group, fraction = match.groups()
-        # So may 1.000, and it is a number as it stands.
-        if group in " '" or fraction or whole.count(group) > 1:
-            written = whole.replace(group, "") + (f".{fraction}" if fraction else "")
+        # So may 1.000, though it is a number as it stands.
+        if group in ".," and not fraction and whole.count(group) == 1:
+            return
+        written = whole.replace(group, "") + (f".{fraction}" if fraction else "")
     yield written
     number = parse_number(written)
     if field.is_integer and number is not None and number.adjusted() < MOST_DIGITS and number == int(number):

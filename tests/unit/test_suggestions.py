@@ -99,7 +99,16 @@ def test_a_number_is_suggested_without_its_unit_and_with_a_point(text: str, sugg
 
 @pytest.mark.parametrize(
     ("text", "suggestion"),
-    [("5.0", "5"), ("5e2", "500"), ("5,0", "5"), ("5.5", None), ("1e100000", None), ("-7.00", "-7")],
+    [
+        ("5.0", "5"),
+        ("5e2", "500"),
+        ("5,0", "5"),
+        ("5.5", None),
+        ("1.000", None),
+        ("1,000", None),
+        ("1e100000", None),
+        ("-7.00", "-7"),
+    ],
 )
 def test_a_whole_number_is_suggested_in_digits(text: str, suggestion: str | None) -> None:
     assert suggest(text, kind=Kind.NUMBER, is_integer=True) == suggestion
