@@ -347,6 +347,19 @@ def test_who_sends_the_same_file_later_waits_for_the_first(
     assert said["id"]["site"] == file_id
 
 
+def test_a_portal_that_always_says_that_others_are_at_it_is_not_asked_for_ever(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = lab.write("always running", PART_BYTES + 1)
+
+    def refuse(self: Any, md5s: Any) -> Any:
+        raise network.RefusedError("running", 409, frozenset({"confirmation_running"}))
+
+    monkeypatch.setattr(upload.UploadSession, "request_parts", refuse)
+    [said] = lab.upload(path, code=1)
+    assert (said["state"], said["error"]) == ("refused", "running")
+
+
 def test_a_large_file_handed_in_by_other_means_is_known(lab: Lab) -> None:
     path = lab.write("known", PART_BYTES + 1)
     file = lab.api.upload(path.name, path.read_bytes(), "sha256")
