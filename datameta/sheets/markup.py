@@ -42,7 +42,7 @@ def scan(
     try:
         for chunk in chunks:
             parser.Parse(chunk, False)
-            if texts is not None and len(texts) > 100 and sum(map(len, texts)) > LONGEST_RUN:
+            if texts and sum(map(len, texts)) > LONGEST_RUN:
                 raise SheetError(f"A text in {name} has more than a million characters.", "cell_too_large")
             yield
         parser.Parse(b"", True)
