@@ -127,6 +127,8 @@ def check_members(members: list[zipfile.ZipInfo], limits: Limits) -> None:
         if is_large and member.file_size > limits.ratio * member.compress_size:
             message = f"The file's member {member.filename} inflates to more than {limits.ratio} times its size."
             raise SheetError(message, "zip_bomb")
+        if member.header_offset < 0:
+            raise broken(f"{member.filename} begins before the file")
         if member.header_offset < end:
             raise SheetError(f"The file's member {member.filename} lies within another one.", "zip_bomb")
         end = member.header_offset + LOCAL_HEADER_SIZE + member.compress_size

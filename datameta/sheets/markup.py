@@ -15,6 +15,8 @@ End = Callable[[str], None]
 
 LONGEST_RUN = 1 << 20
 """Characters of one piece of text; spreadsheets themselves end at 32,767 for a cell."""
+LONGEST_TAG = 1 << 20
+"""Bytes of a tag with its attributes: what has not ended is read again with each chunk."""
 
 
 def scan(
@@ -40,9 +42,13 @@ def scan(
     if texts is not None:
         parser.CharacterDataHandler = texts.append
     try:
+        size = 0
         for chunk in chunks:
             parser.Parse(chunk, False)
-            if texts is not None and len(texts) > 100 and sum(map(len, texts)) > LONGEST_RUN:
+            size += len(chunk)
+            if size - parser.CurrentByteIndex > LONGEST_TAG:
+                raise SheetError(f"A tag in {name} has more than a million bytes.", "cell_too_large")
+            if texts and sum(map(len, texts)) > LONGEST_RUN:
                 raise SheetError(f"A text in {name} has more than a million characters.", "cell_too_large")
             yield
         parser.Parse(b"", True)

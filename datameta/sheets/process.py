@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import IO, Any, BinaryIO
 
@@ -40,8 +41,10 @@ def run_child(
     What the child writes for annotated workbooks goes to ``output``. Positions in both files are moved. Raises
     ``SheetError``: the child's own, or ``sheet_too_hard`` if it did not come to its end.
     """
-    with tempfile.TemporaryFile() as orders, tempfile.TemporaryFile() as words:
-        source, target = with_number(file), None if output is None else with_number(output, is_empty=True)
+    with ExitStack() as stack:
+        orders, words = stack.enter_context(tempfile.TemporaryFile()), stack.enter_context(tempfile.TemporaryFile())
+        source = with_number(file, stack)
+        target = None if output is None else with_number(output, stack, is_empty=True)
         fds = [source.fileno(), *([] if target is None else [target.fileno()])]
         # A file, not a pipe: a child that never reads it can't keep us waiting.
         orders.write(orjson.dumps({"order": order, "limits": asdict(limits), "fds": fds}))
@@ -107,13 +110,13 @@ def read_lines(pipe: IO[bytes], deadline: float) -> Iterator[bytes]:
             raise SheetError(TOO_HARD, "sheet_too_hard")
 
 
-def with_number(file: BinaryIO, *, is_empty: bool = False) -> BinaryIO:
-    """Return the file if the system knows it, else one that it knows with the same content."""
+def with_number(file: BinaryIO, stack: ExitStack, *, is_empty: bool = False) -> BinaryIO:
+    """Return the file if the system knows it, else one that it knows with the same content, until ``stack`` ends."""
     try:
         file.flush()
         file.fileno()
     except (AttributeError, OSError, io.UnsupportedOperation):
-        known = tempfile.TemporaryFile()  # noqa: SIM115
+        known = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         if not is_empty:
             file.seek(0)
             copy(file, known)

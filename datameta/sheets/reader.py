@@ -1,5 +1,6 @@
 """A sheet is opened by what it is, not by what it is called; what is none gets a sentence about what it is."""
 
+import re
 from typing import BinaryIO, Protocol
 
 from datameta.sheets.archive import Archive
@@ -14,20 +15,20 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 ENCRYPTED_NAME = "EncryptedPackage".encode("utf-16-le")
 
 FORMATS = {
-    b"%PDF": "a PDF document",
+    b"%PDF-": "a PDF document",
     b"\x89PNG": "a picture (PNG)",
     b"\xff\xd8\xff": "a picture (JPEG)",
-    b"GIF8": "a picture (GIF)",
+    b"GIF89a": "a picture (GIF)",
     b"\x1f\x8b": "compressed with gzip",
-    b"BZh": "compressed with bzip2",
+    b"BZh91AY&SY": "compressed with bzip2",
     b"\xfd7zXZ": "compressed with xz",
     b"7z\xbc\xaf": "a 7-Zip archive",
-    b"Rar!": "a RAR archive",
-    b"{\\rtf": "a text document (RTF)",
-    b"SQLite format 3": "a database (SQLite)",
+    b"Rar!\x1a\x07": "a RAR archive",
+    b"{\\rtf1": "a text document (RTF)",
+    b"SQLite format 3\0": "a database (SQLite)",
     b"\x7fELF": "a program",
     b"MZ\x90": "a program",
-    b"PAR1": "a Parquet file",
+    b"PAR1\x15": "a Parquet file",
     b"\t\x08\x10\0\0\x06\x05\0": "an Excel workbook of 1995",
     b"\t\x04\x06\0": "an Excel workbook of 1992",
     b"\t\0\x04\0": "an Excel workbook of 1987",
@@ -90,7 +91,7 @@ def open_workbook(file: BinaryIO, filename: str = "", limits: Limits = DEFAULT_L
         if head.startswith(magic):
             raise SheetError(f"The file is {what}, no sheet. {ADVICE}", "unknown_format")
     text = decode_head(head).lower()
-    if text.startswith("<"):
+    if re.match(r"<[!?a-z]", text):
         what = next((what for word, what in MARKUP.items() if word in text), "an XML or HTML document")
         said = ", whatever its name says" if filename.lower().endswith((".xls", ".xlsx", ".csv")) else ""
         raise SheetError(f"The file is {what}{said}. {ADVICE}", "unknown_format")

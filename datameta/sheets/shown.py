@@ -28,6 +28,8 @@ SEPARATORS = " '’\u00a0\u2009\u202f"
 NUMBER = re.compile(rf"(?:[.,]?\d[\d.,{SEPARATORS}]*\d|[.,]?\d)(?:E[+-]?\d+)?", re.IGNORECASE)
 GROUPED = re.compile(r"\d{1,3}(?:(?P<separator>[^\d])\d{3})(?:(?P=separator)\d{3})*")
 INDIAN = re.compile(r"\d{1,2}(?:,\d{2})*,\d{3}")
+CODE = re.compile(r"[^\d.,%(−–-]*\d[^.,%]*")
+"""Whole numbers with signs between their digits, as 0000-0000 shows them."""
 MINUS = re.compile(r"[-−–(]")
 DURATION = re.compile(r"PT(?:(\d{1,6})H)?(?:(\d{1,9})M)?(?:(\d{1,9})(?:[.,](\d{1,9}))?S)?")
 
@@ -53,8 +55,7 @@ def read_shown_number(raw: str, shown: str) -> Value:
         for text in list_readings(found[0]):
             if Decimal(text) == seen and is_negative == bool(MINUS.search(shown[: found.start()])):
                 return f"{shown[: found.start()]}{text}{shown[found.end() :]}".strip()
-    digits = re.sub(r"\D", "", shown)
-    if digits and held == held.to_integral_value() and not is_negative and digits.lstrip("0") == plain(held).strip("0"):
+    if CODE.fullmatch(shown) and not is_negative and re.sub(r"\D", "", shown).lstrip("0") == plain(held):
         return shown
     if held == 0 and shown in ("-", "–", "—"):
         return shown

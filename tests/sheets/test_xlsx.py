@@ -393,6 +393,7 @@ BROKEN: dict[str, tuple[Xlsx, str]] = {
     "a style that is no number": (Xlsx(row(1, "<c r='A1' s='x'><v>1</v></c>")), "broken_file"),
     "a huge text": (Xlsx(row(1, text("A1", "".join(map(str, range(250_000)))))), "cell_too_large"),
     "a huge shared text": (Xlsx(row(1, cell("A1", "0", "s")), strings=[f"<t>{''.join(map(str, range(250_000)))}</t>"]), "cell_too_large"),
+    "a huge attribute": (Xlsx(replaced={"xl/workbook.xml": "<workbook x='" + "".join(map(str, range(300_000))) + "'/>"}), "cell_too_large"),
     "an entity bomb": (Xlsx(PLAIN, head='<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]>'), "dtd_refused"),
     "an external entity": (Xlsx(PLAIN, head='<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>'), "dtd_refused"),
     "an external document type": (Xlsx(PLAIN, head='<!DOCTYPE x SYSTEM "http://127.0.0.1/x.dtd">'), "dtd_refused"),
