@@ -559,9 +559,9 @@ def test_libreoffice_shows_the_annotated_workbook(office: Office, tmp_path: Path
     assert rows[0][0] == "Findings in samples.xlsx"
     assert rows[6][:7] == ["error", "B3", "Barcode", "1O2", "Three digits.", "", "1"]
     assert len(rows) == 6 + len(list_findings())
-    for format in ("xlsx", "ods"):
-        converted = office.convert(file, format)
-        if format == "ods":
+    for kind in ("xlsx", "ods"):
+        converted = office.convert(file, kind)
+        if kind == "ods":
             # The ods is marked anew, and read by LibreOffice again.
             marked = tmp_path / "again.ods"
             marked.write_bytes(mark(converted.read_bytes(), list_findings(), "again.ods"))
@@ -575,7 +575,7 @@ def test_libreoffice_shows_the_annotated_workbook(office: Office, tmp_path: Path
         assert sheet["I8"].fill.fgColor.rgb == YELLOW
         assert sheet["E5"].fill.fill_type is None
         assert len(sheet.data_validations.dataValidation) == 4
-        if format == "xlsx":
+        if kind == "xlsx":
             assert workbook["Findings"].auto_filter.ref == "A6:H18"
         assert workbook["Findings"]["B7"].hyperlink.location is not None
         assert "_datameta_findings" in workbook.defined_names
@@ -584,11 +584,11 @@ def test_libreoffice_shows_the_annotated_workbook(office: Office, tmp_path: Path
 def test_what_libreoffice_saved_is_cleaned_too(office: Office, tmp_path: Path) -> None:
     filled = io.BytesIO()
     write_filled(filled)
-    for format in ("xlsx", "ods"):
+    for kind in ("xlsx", "ods"):
         file = tmp_path / "samples.xlsx"
         file.write_bytes(mark(filled.getvalue(), list_findings(), "samples.xlsx"))
-        saved = office.convert(file, format)
-        cleaned = tmp_path / f"cleaned.{format}"
+        saved = office.convert(file, kind)
+        cleaned = tmp_path / f"cleaned.{kind}"
         cleaned.write_bytes(mark(saved.read_bytes(), [], cleaned.name))
         workbook = load_workbook(office.convert(cleaned, "xlsx"))
         assert workbook.sheetnames == ["Findings", "Samples", "Fields", "Lists", "_datameta"]
