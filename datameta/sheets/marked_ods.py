@@ -262,7 +262,7 @@ class _Content:
     def _end(self, raw: str, place: int) -> None:
         name = self._path.pop()
         start = self._places.pop()
-        if not name[0]:
+        if not name[0] or (name[1] == "p" and self._paragraph is None):
             return
         depth = len(self._path) + 1
         tag = xmlpatch.get_tag(self._data, start)
@@ -346,8 +346,8 @@ class _Content:
         for number in below:
             if number > done + 1:
                 written.append(
-                    f'<table:table-row table:number-rows-repeated="{number - done - 1}"><table:table-cell/>'
-                    "</table:table-row>".encode()
+                    b'<table:table-row table:number-rows-repeated="%d"><table:table-cell/></table:table-row>'
+                    % (number - done - 1)
                 )
             row = _Row(0, number, 1, None)
             written.append(b"<table:table-row>" + self._write_cells(row, self._marks[number]) + b"</table:table-row>")
@@ -388,7 +388,10 @@ class _Content:
             column = last
         for place in sorted(place for place in marks if place >= column):
             if place > column:
-                pieces.append(b'<table:table-cell table:number-columns-repeated="%d"/>' % (place - column))
+                count = str(place - column) if place > column + 1 else None
+                pieces.append(
+                    xmlpatch.set_attributes(b"<table:table-cell/>", {b"table:number-columns-repeated": count})
+                )
             pieces.append(self._write_cell(row, None, 1, place, marks[place]))
             column = place + 1
         return b"".join(pieces)

@@ -310,6 +310,8 @@ class _Styles:
             package.put(self._part, b"", f"{CONTENT}.styles+xml")
             package.relate(workbook.part, f"{workbook.relationship_types}/styles", self._part)
             self._root = etree.Element(f"{{{self._namespace}}}styleSheet", nsmap={None: self._namespace})
+            normal = '<cellStyles count="1"><cellStyle name="Normal" xfId="0" builtinId="0"/></cellStyles>'
+            self._root.append(self._make(normal))
         self._lists = {kind: self._find_list(kind) for kind in STYLE_PARTS[1:]}
         self._known: dict[str, dict[bytes, int]] = {}
         for kind in ("fonts", "fills", "borders", "cellXfs"):
@@ -538,8 +540,9 @@ class _SheetPatch:
             self._insert_drawing(place)
 
     def _start_row(self, attributes: dict[str, str], place: int) -> None:
-        self._row = int(attributes.get("r", self._row + 1))
-        self._insert_rows(self._row, place)
+        number = int(attributes.get("r", self._row + 1))
+        self._insert_rows(number, place)
+        self._row = number
         self._row_place = place
         self._row_style = int(attributes["s"]) if "s" in attributes else None
         self._column = -1

@@ -287,7 +287,7 @@ def _write_samples(fields: list[Field], sheet: Worksheet, lists: Worksheet) -> N
         _write_example(sheet, column, field, number_format)
         words = _list_choices(field)
         area = None
-        if words or field.missing_terms:
+        if words or (field.missing_terms and field.kind is Kind.NUMBER):
             lists_used += 1
             _write_list(lists, lists_used, field, [*(words or ()), *field.missing_terms])
             count = len(words or ()) + len(field.missing_terms)

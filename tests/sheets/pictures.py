@@ -5,12 +5,14 @@ import subprocess
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
+from lxml import etree
 from openpyxl import Workbook, load_workbook
 
 from datameta.sheets.annotate import annotate
 from datameta.sheets.findings import Finding
-from datameta.sheets.template import example_row, template_version, write_template
+from datameta.sheets.template import template_version, write_template
 from datameta.sheets.values import Severity
 from tests.sheets.books import BOOK
 from tests.sheets.libreoffice import Office
@@ -79,20 +81,47 @@ def write_annotated(output: io.BytesIO) -> None:
     annotate(filled, output, filename="samples.xlsx", findings=list_findings(), header_rows={"Samples": 1})
 
 
-def show_comments(content: bytes, places: set[str]) -> bytes:
-    """Return a workbook with some comments open, as if the mouse rested there (written by way of openpyxl's shapes)."""
-    source = zipfile.ZipFile(io.BytesIO(content))
+def show_comment(content: bytes, row: int, column: int) -> bytes:
+    """Return a workbook with one comment open below its cell, as if the mouse rested there."""
     shown = io.BytesIO()
-    with zipfile.ZipFile(shown, "w", zipfile.ZIP_DEFLATED) as target:
+    with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(shown, "w", zipfile.ZIP_DEFLATED) as target:
         for name in source.namelist():
-            data = source.read(name)
-            target.writestr(name, data)
+            part = source.read(name)
+            if name.endswith(".vml"):
+                root = etree.fromstring(part)
+                for data in root.iter("{*}ClientData"):
+                    if (data.findtext("{*}Row"), data.findtext("{*}Column")) == (str(row), str(column)):
+                        open_shape(data, row, column)
+                part = etree.tostring(root)
+            target.writestr(name, part)
     return shown.getvalue()
 
 
+def open_shape(data: Any, row: int, column: int) -> None:
+    """Make the shape of a comment visible; rows and columns count from 0."""
+    shape = data.getparent()
+    shape.set("style", shape.get("style").replace("visibility:hidden", "visibility:visible"))
+    space = etree.QName(data).namespace
+    for anchor in data.findall("{*}Anchor"):
+        data.remove(anchor)
+    anchor = etree.Element(f"{{{space}}}Anchor")
+    lines = 6 if row == 0 else 4
+    anchor.text = f"{column + 1}, 15, {row + 2}, 4, {column + 4}, 30, {row + 2 + lines}, 4"
+    data.insert(2, anchor)
+    data.append(etree.Element(f"{{{space}}}Visible"))
+
+
+def crop(pdf: Path, page: int, title: str, area: tuple[int, int, int, int]) -> None:
+    """Write a part of a page (left, top, width, height) as a picture."""
+    left, top, width, height = map(str, area)
+    command = ["pdftoppm", "-png", "-singlefile", "-r", "110", "-f", str(page), "-l", str(page)]
+    command += ["-x", left, "-y", top, "-W", width, "-H", height]
+    subprocess.run([*command, str(pdf), str(DOCS / title)], check=True)
+
+
 def main() -> None:
-    """Write both pictures."""
-    DOCS.mkdir(exist_ok=True)
+    """Write the pictures: the template, the sheet that came back marked, and its summary."""
+    DOCS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         office = Office(folder / "office")
@@ -100,17 +129,14 @@ def main() -> None:
         version = template_version(BOOK)
         write_template(BOOK, site_name="Example Site", version=version, output=template, format="xlsx")
         write_annotated(annotated)
-        for title, content in (("template", template), ("annotated", annotated)):
-            file = folder / f"{title}.xlsx"
-            file.write_bytes(content.getvalue())
-            pdf = office.convert(file, "pdf")
-            subprocess.run(["pdftoppm", "-r", "110", "-png", pdf, folder / title], check=True)
-            print(title, sorted(path.name for path in folder.glob(f"{title}-*.png")))
-            for path in folder.glob(f"{title}-*.png"):
-                (Path("/tmp/lo") / path.name).write_bytes(path.read_bytes())
-            (Path("/tmp/lo") / file.name).write_bytes(content.getvalue())
+        file = folder / "sheet.xlsx"
+        file.write_bytes(show_comment(template.getvalue(), 0, 5))
+        crop(office.convert(file, "pdf"), 1, "template", (60, 90, 1090, 180))
+        file.write_bytes(show_comment(annotated.getvalue(), 7, 4))
+        pdf = office.convert(file, "pdf")
+        crop(pdf, 1, "findings", (40, 55, 1130, 250))
+        crop(pdf, 2, "annotated", (60, 90, 1090, 250))
 
 
 if __name__ == "__main__":
     main()
-    assert len(example_row(BOOK)) == len(ROWS[0])

@@ -110,7 +110,7 @@ def repack(content: bytes, change: Callable[[dict[str, bytes]], None]) -> bytes:
 
 def strip_styles(part: bytes) -> bytes:
     """Return a worksheet without what we may change: styles of cells, the drawing of comments, what is selected."""
-    part = re.sub(rb'(<c r="[A-Z]+\d+") s="\d+"', rb"\1", part)
+    part = re.sub(rb'(<c [^>]*?) s="\d+"', rb"\1", part)
     part = re.sub(rb'<c r="[A-Z]+\d+"\s*/>', b"", part)
     part = re.sub(rb"<legacyDrawing [^>]*/>", b"", part)
     return part.replace(b' tabSelected="1"', b"")
@@ -236,7 +236,7 @@ def test_what_we_marked_is_taken_out_again() -> None:
             assert (cell.comment and cell.comment.text) == (former.comment and former.comment.text)
     shapes = read_parts(after)
     (drawing,) = [part for name, part in shapes.items() if name.endswith(".vml")]
-    assert len(re.findall(rb"<x:ClientData|ClientData ObjectType", drawing)) == 3
+    assert len(re.findall(rb'ObjectType="Note"', drawing)) == 3
 
 
 def test_a_name_that_is_taken_is_not_taken() -> None:
@@ -334,7 +334,9 @@ def test_files_of_other_makers() -> None:
     coloured = {(cell.row, cell.column - 1) for row in found for cell in row if cell.fill.fgColor.rgb == RED}
     assert coloured == set(places)
     assert read_parts(marked)["xl/worksheets/sheet1.xml"].index(b"legacyDrawing") > 0
-    assert read_parts(mark(marked, [find(row, column) for row, column in places])) == read_parts(marked)
+    again = read_parts(mark(marked, [find(row, column) for row, column in places]))
+    assert again["xl/worksheets/sheet1.xml"].decode() == read_parts(marked)["xl/worksheets/sheet1.xml"].decode()
+    assert again == read_parts(marked)
 
 
 def test_an_empty_sheet_can_be_marked() -> None:
@@ -557,9 +559,9 @@ def test_libreoffice_shows_the_annotated_workbook(office: Office, tmp_path: Path
     assert rows[0][0] == "Findings in samples.xlsx"
     assert rows[6][:7] == ["error", "B3", "Barcode", "1O2", "Three digits.", "", "1"]
     assert len(rows) == 6 + len(list_findings())
-    for format in ("xlsx", "ods"):
-        converted = office.convert(file, format)
-        if format == "ods":
+    for kind in ("xlsx", "ods"):
+        converted = office.convert(file, kind)
+        if kind == "ods":
             # The ods is marked anew, and read by LibreOffice again.
             marked = tmp_path / "again.ods"
             marked.write_bytes(mark(converted.read_bytes(), list_findings(), "again.ods"))
@@ -573,7 +575,7 @@ def test_libreoffice_shows_the_annotated_workbook(office: Office, tmp_path: Path
         assert sheet["I8"].fill.fgColor.rgb == YELLOW
         assert sheet["E5"].fill.fill_type is None
         assert len(sheet.data_validations.dataValidation) == 4
-        if format == "xlsx":
+        if kind == "xlsx":
             assert workbook["Findings"].auto_filter.ref == "A6:H18"
         assert workbook["Findings"]["B7"].hyperlink.location is not None
         assert "_datameta_findings" in workbook.defined_names
@@ -582,11 +584,11 @@ def test_libreoffice_shows_the_annotated_workbook(office: Office, tmp_path: Path
 def test_what_libreoffice_saved_is_cleaned_too(office: Office, tmp_path: Path) -> None:
     filled = io.BytesIO()
     write_filled(filled)
-    for format in ("xlsx", "ods"):
+    for kind in ("xlsx", "ods"):
         file = tmp_path / "samples.xlsx"
         file.write_bytes(mark(filled.getvalue(), list_findings(), "samples.xlsx"))
-        saved = office.convert(file, format)
-        cleaned = tmp_path / f"cleaned.{format}"
+        saved = office.convert(file, kind)
+        cleaned = tmp_path / f"cleaned.{kind}"
         cleaned.write_bytes(mark(saved.read_bytes(), [], cleaned.name))
         workbook = load_workbook(office.convert(cleaned, "xlsx"))
         assert workbook.sheetnames == ["Findings", "Samples", "Fields", "Lists", "_datameta"]

@@ -18,10 +18,10 @@ from tests.sheets.libreoffice import Office, office
 __all__ = ["office"]
 
 
-def make(book: Rulebook = BOOK, format: str = "xlsx") -> io.BytesIO:
+def make(book: Rulebook = BOOK, kind: str = "xlsx") -> io.BytesIO:
     output = io.BytesIO()
     version = template_version(book)
-    write_template(book, site_name="Example Site", version=version, output=output, format=format)
+    write_template(book, site_name="Example Site", version=version, output=output, format=kind)
     output.seek(0)
     return output
 
@@ -247,7 +247,7 @@ def test_rules_in_words() -> None:
 
 
 def test_the_csv_has_header_and_example() -> None:
-    content = make(format="csv").read()
+    content = make(kind="csv").read()
     assert content.startswith(b"\xef\xbb\xbf")
     header, example = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
     assert header == [field.name for field in BOOK.fields_of(None)]
