@@ -92,6 +92,7 @@ class Submitter:
         if self._take_submitted(staged):
             return
         if any(row["submissionId"] for row in self.rows):
+            self._withdraw_rows()
             raise ClientError(
                 "Some of the rows have been submitted meanwhile. Run the same command again to see which."
             )
@@ -184,8 +185,12 @@ class Submitter:
         try:
             return self._sheet.stage()
         except RefusedError:
-            # What the site wants may have been changed since; the check tells it better than the refusal.
-            self.check()
+            # What the site has or wants may have changed since; the check tells it better than the refusal.
+            try:
+                self.check()
+            except WrongSheetError:
+                self._withdraw_rows()
+                raise
             raise
 
     def _hand_in(self, cells: Sequence[dict[str, Any]], label: str | None) -> None:
@@ -204,17 +209,21 @@ class Submitter:
         except RefusedError as error:
             if error.status != 400:
                 raise
-            new = [row["id"]["uuid"] for row in self.rows if row["isNew"]]
-            # A former run may have been killed while the portal was about to submit for it.
-            if self._take_submitted(self._stage()):
-                return
-            self._withdraw_rows(new)
+            new = self.rows
+            try:
+                # A former run may have been killed while the portal was about to submit for it.
+                if self._take_submitted(self._stage()):
+                    return
+            finally:
+                self.rows = new
+            self._withdraw_rows()
             findings = self._map_problems(error.problems, cells)
             self.rows = []
             raise WrongSheetError(findings) from None
 
-    def _withdraw_rows(self, set_ids: Sequence[str]) -> None:
+    def _withdraw_rows(self) -> None:
         """Delete the sets that this run has staged, so that a corrected sheet leaves none behind."""
+        set_ids = [row["id"]["uuid"] for row in self.rows if row["isNew"]]
         for start in range(0, len(set_ids), MOST_DELETED):
             with suppress(RefusedError):
                 self._portal.delete_sets(set_ids[start : start + MOST_DELETED])
@@ -223,6 +232,9 @@ class Submitter:
         """Return the problems of a refused submission as findings in the cells that they are about."""
         rows = {row["id"]["uuid"]: row for row in self.rows}
         files = {outcome.file["id"]["uuid"]: outcome.name for outcome in self.files if outcome.file}
+        naming: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for cell in cells:
+            naming[normalise(cell["name"])].append(cell)
         columns = {
             (sheet["name"], column["field"]): column["column"]
             for sheet in self.report["sheets"]
@@ -235,13 +247,12 @@ class Submitter:
             if entity in rows:
                 sheet, number = rows[entity]["sheet"], rows[entity]["row"]
                 column = columns.get((sheet, field))
-                cell = None if column is None else f"{column}{number}"
-                place = {"sheet": sheet, "field": field, "column": column, "row": number, "cell": cell}
+                address = None if column is None else f"{column}{number}"
+                place = {"sheet": sheet, "field": field, "column": column, "row": number, "cell": address}
                 places[*key, sheet, None].append(place)
             elif entity in files:
-                for naming in cells:
-                    if normalise(naming["name"]) == files[entity]:
-                        places[*key, naming["sheet"], files[entity]].append(naming)
+                for cell in naming[files[entity]]:
+                    places[*key, cell["sheet"], files[entity]].append(cell)
             else:
                 # It is about the whole.
                 places[*key, "", None] = []

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from datameta.client import named
 from datameta.client.named import find_named
 from datameta.client.network import ClientError
 
@@ -99,6 +100,18 @@ def test_links_are_followed_and_what_they_lead_to_is_one_file(tmp_path: Path) ->
 def test_what_is_hidden_is_not_meant(tmp_path: Path) -> None:
     write(tmp_path, ".snapshot/a.fq", "a.fq", ".b.fq", "._a.fq")
     assert find(tmp_path, "a.fq", ".b.fq") == (["a.fq"], [("file_missing", "C3", None)])
+
+
+def test_a_file_that_goes_meanwhile_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "a.fq")
+    opened = named.open_source
+
+    def remove(path: Path) -> Any:
+        path.unlink()
+        return opened(path)
+
+    monkeypatch.setattr(named, "open_source", remove)
+    assert find(tmp_path, "a.fq") == ([], [("file_unreadable", "C2", None)])
 
 
 def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import requests
 from tests.client.conftest import Lab
 from tests.client.sheets import make_row, write_csv
 from tests.e2e.conftest import RECORD
-from tests.faults.proxy import Once, Way, cut, pass_all
+from tests.faults.proxy import Once, Way, answer, cut, pass_all
 
 STAGE = b"POST /api/v1/sheets/stage?"
+PREVALIDATE = b"POST /api/v1/presubvalidation "
 SUBMIT = b"POST /api/v1/submissions "
 
 
@@ -188,26 +189,75 @@ def test_rows_that_are_part_of_another_submission_are_told(lab: Lab) -> None:
     assert second in said["findings"][1]["message"]
 
 
-def test_what_only_the_submission_finds_is_told_at_its_cell_and_leaves_no_row_staged(lab: Lab) -> None:
-    write_files(lab, "race-1_R1.fq", "race-2_R1.fq")
-    path = write_csv(lab.folder / "race.csv", make_row("race-1"), make_row("race-2"))
+def overtake(lab: Lab, sample: str) -> None:
+    """Submit a sample of the same name as somebody else would."""
+    file = lab.api.upload(f"{sample} other.fq", b"other")
+    record = RECORD | {"Lab-ID": sample, "FileR1": file["name"]}
+    staged = lab.api.call("POST", "/metadatasets", {"record": record})
+    lab.api.call("POST", "/submissions", {"metadatasetIds": [staged["id"]["site"]], "fileIds": [file["id"]["site"]]})
 
-    def overtake() -> None:
-        # Somebody else submits a sample of the same name meanwhile.
-        file = lab.api.upload("other.fq", b"other")
-        staged = lab.api.call("POST", "/metadatasets", {"record": RECORD | {"Lab-ID": "race-2", "FileR1": "other.fq"}})
+
+@pytest.mark.parametrize("words", [STAGE, PREVALIDATE, SUBMIT])
+def test_what_comes_between_is_told_at_its_cell_and_leaves_no_row_staged(lab: Lab, words: bytes) -> None:
+    sample = f"between {words[12:-1].decode().replace('/', ' ')}"
+    write_files(lab, "between_R1.fq", f"{sample}_R1.fq")
+    path = write_csv(lab.folder / "between.csv", make_row(f"{sample} 1", ["between_R1.fq"]), make_row(sample))
+    rule = lab.proxy.rule = Once(words, Way.UP, partial(overtake, lab, sample))
+    said = submit(lab, path, code=1)
+    assert rule.met == 1
+    [finding] = [finding for finding in said["findings"] if finding["severity"] == "error"]
+    assert finding["code"] == "not_unique_in_site"
+    assert (finding["cell"], finding["field"], finding["row"]) == ("A3", "Lab-ID", 3)
+    assert (said["submission"], said["rows"]) == (None, [])
+    files, sets = list_staged(lab)
+    assert (len(files), sets) == (2, [])
+
+
+def test_what_is_wrong_with_a_file_is_told_at_the_cell_that_names_it(lab: Lab) -> None:
+    write_files(lab, "gone-1_R1.fq", "gone-2_R1.fq")
+    path = write_csv(lab.folder / "gone.csv", make_row("gone-1"), make_row("gone-2"))
+
+    def delete() -> None:
+        [file] = lab.find_staged("gone-2_R1.fq")
+        lab.api.call("DELETE", f"/files/{file['id']['uuid']}", status=204)
+
+    lab.proxy.rule = Once(PREVALIDATE, Way.UP, delete)
+    said = submit(lab, path, code=1)
+    assert {(finding["cell"], finding["field"]) for finding in said["findings"]} == {("E3", "FileR1")}
+    assert "gone-2_R1.fq" in {finding["value"] for finding in said["findings"]}
+    lab.proxy.rule = pass_all
+    check_submitted(lab, submit(lab, path), make_row("gone-1"), make_row("gone-2"))
+
+
+def test_what_is_wrong_with_the_whole_is_told_without_a_cell(lab: Lab) -> None:
+    write_files(lab, "odd_R1.fq")
+    path = write_csv(lab.folder / "odd.csv", make_row("odd"))
+    body = b'[{"exception": "Odd", "error_code": "odd", "message": "That is odd."}]'
+    head = f"HTTP/1.1 400 Bad Request\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+    lab.proxy.rule = Once(PREVALIDATE, Way.UP, partial(answer, head + body))
+    done = lab.run("submit", path, "--files", lab.folder)
+    assert (done.exit_code, done.stdout) == (1, "error: the sheet: That is odd.\n")
+    lab.proxy.rule = Once(
+        PREVALIDATE, Way.UP, partial(answer, head.replace(b"400 Bad Request", b"403 Forbidden") + body)
+    )
+    assert "Error: That is odd." in submit(lab, path, code=1)["log"]
+
+
+def test_rows_that_another_run_submits_meanwhile_are_told(lab: Lab) -> None:
+    write_files(lab, "meanwhile-1_R1.fq", "meanwhile-2_R1.fq")
+    path = write_csv(lab.folder / "meanwhile.csv", make_row("meanwhile-1"), make_row("meanwhile-2"))
+
+    def submit_one() -> None:
+        [file] = lab.find_staged("meanwhile-1_R1.fq")
+        staged = lab.api.call("POST", "/metadatasets", {"record": make_row("meanwhile-1")})
         body = {"metadatasetIds": [staged["id"]["site"]], "fileIds": [file["id"]["site"]]}
         lab.api.call("POST", "/submissions", body)
 
-    rule = lab.proxy.rule = Once(b"POST /api/v1/presubvalidation ", Way.UP, overtake)
+    lab.proxy.rule = Once(STAGE, Way.UP, submit_one)
     said = submit(lab, path, code=1)
-    assert rule.met == 1
-    [finding] = said["findings"]
-    assert finding["code"] == "not_unique_in_site"
-    assert (finding["cell"], finding["field"], finding["row"]) == ("A3", "Lab-ID", 3)
-    assert said["submission"] is None
-    files, sets = list_staged(lab)
-    assert (len(files), sets) == (2, [])
+    assert "Some of the rows have been submitted meanwhile." in said["log"]
+    assert list_staged(lab)[1] == []
+    assert [finding["row"] for finding in submit(lab, path, code=1)["findings"]] == [2]
 
 
 # Files of the same name.
@@ -240,7 +290,7 @@ def test_a_second_file_of_the_same_content_is_no_matter(lab: Lab) -> None:
 # What is lost on the way.
 
 
-@pytest.mark.parametrize("words", [b"POST /api/v1/sheets/check?", STAGE, b"POST /api/v1/presubvalidation ", SUBMIT])
+@pytest.mark.parametrize("words", [b"POST /api/v1/sheets/check?", STAGE, PREVALIDATE, SUBMIT])
 def test_an_answer_that_is_lost_does_nothing_twice(lab: Lab, words: bytes) -> None:
     sample = f"answer {words[12:-1].decode().replace('/', ' ')}"
     write_files(lab, f"{sample}_R1.fq")
@@ -282,7 +332,7 @@ def test_a_run_that_gave_up_is_gone_on_with(lab: Lab, words: bytes) -> None:
     check_submitted(lab, said, make_row(sample))
 
 
-@pytest.mark.parametrize("words", [b"GET /api/v1/staged/files", STAGE, b"POST /api/v1/presubvalidation ", SUBMIT])
+@pytest.mark.parametrize("words", [b"GET /api/v1/staged/files", STAGE, PREVALIDATE, SUBMIT])
 def test_a_submission_that_a_former_run_has_begun_may_come_through_at_any_time(lab: Lab, words: bytes) -> None:
     sample = f"late {words[12:-1].decode().replace('/', ' ')}"
     write_files(lab, f"{sample}_R1.fq")

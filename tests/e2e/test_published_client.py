@@ -17,8 +17,10 @@ CALLS = Path(__file__).with_name("published_client_calls.py")
 # What came after this version of the client.
 NEWER = {
     "abortUploadSession",
+    "annotateSheet",
     "answerRegistration",
     "beginTotp",
+    "checkSheet",
     "completeUploadSession",
     "confirmTotp",
     "createGroup",
@@ -32,6 +34,7 @@ NEWER = {
     "getCurrentSession",
     "getRecordRules",
     "getRefinement",
+    "getSheetTemplate",
     "getSubmission",
     "getUploadSession",
     "getVocabulary",
@@ -52,6 +55,7 @@ NEWER = {
     "setRecordRules",
     "setRefinement",
     "setVocabulary",
+    "stageSheet",
     "updateMetaDataSet",
     "uploadFile",
     "uploadFileForm",
