@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from datetime import datetime, time, timedelta
 from decimal import Decimal
+from typing import TypeAlias
 
 from datameta.sheets.cells import shorten
 from datameta.sheets.formats import (
@@ -31,6 +32,9 @@ INDIAN = re.compile(r"\d{1,2}(?:,\d{2})*,\d{3}")
 CODE = re.compile(r"[^\d.,%(−–-]*\d[^.,%]*")
 """Whole numbers with signs between their digits, as 0000-0000 shows them."""
 MINUS = re.compile(r"[-−–(]")
+Part: TypeAlias = tuple[str, list[str | None]]
+"""A part of a date and the ways to write it."""
+
 DURATION = re.compile(r"PT(?:(\d{1,6})H)?(?:(\d{1,9})M)?(?:(\d{1,9})(?:[.,](\d{1,9}))?S)?")
 
 
@@ -82,19 +86,19 @@ def read_shown_date(raw: str, shown: str) -> Value:
         return Fault(f"The cell holds {shorten(raw)}, which is no date.", "cell_no_date", shorten(shown))
     if value.tzinfo is not None:
         return Fault("The cell holds a date with a time zone.", "cell_no_date", shorten(shown))
-    tokens = Tokens(shown)
-    is_long = tokens.take(f"{value.year:04}")
-    if not is_long and not (value.year in SHORT_YEARS and tokens.take(f"{value.year % 100:02}")):
-        return fault_of_hidden(shown, raw, "the year")
-    if not tokens.take_number(value.day):
-        return fault_of_hidden(shown, raw, "the day")
-    if not tokens.has_words and not tokens.take_number(value.month):
-        return fault_of_hidden(shown, raw, "the month")
-    if tokens.has_words:
-        tokens.take_number(value.month)
-    if hidden := tokens.find_hidden(value.time()):
-        return fault_of_hidden(shown, raw, hidden)
-    return value if value.time() != time() or tokens.numbers else value.date()
+    words = [word for word in re.findall(r"[^\W\d_]{2,}", shown) if word.upper() not in ("AM", "PM")]
+    short_year = [f"{value.year % 100:02}"] if value.year in SHORT_YEARS else []
+    parts: list[Part] = [
+        ("the year", [f"{value.year:04}", *short_year]),
+        ("the day", write_number(value.day)),
+        ("the month", [*write_number(value.month), *([None] if words else [])]),
+        *list_time_parts(value.time(), value.hour, shown),
+    ]
+    missing, rest = take(re.findall(r"\d+", shown), parts)
+    if missing is not None:
+        return fault_of_hidden(shown, raw, missing)
+    # At midnight, what is left over is the time.
+    return value if value.time() != time() or rest else value.date()
 
 
 def read_shown_time(raw: str, shown: str) -> Value:
@@ -104,44 +108,51 @@ def read_shown_time(raw: str, shown: str) -> Value:
         return Fault(f"The cell holds {shorten(raw)}, which is no time of the day.", "cell_no_date", shorten(shown))
     hours, minutes, seconds = (int(part or 0) for part in found.groups()[:3])
     total = round(((hours * 60 + minutes) * 60 + seconds) * 1000 + float(f"0.{found[4] or 0}") * 1000)
-    tokens = Tokens(shown)
     value = (datetime.min + timedelta(milliseconds=total % DAY)).time()
-    if hidden := tokens.find_hidden(value, total // 3_600_000 if total >= DAY else None):
-        return fault_of_hidden(shown, format_duration(total), hidden)
+    missing, _ = take(re.findall(r"\d+", shown), list_time_parts(value, total // 3_600_000, shown))
+    if missing is not None:
+        return fault_of_hidden(shown, format_duration(total), missing)
     return value if total < DAY else shown.strip()
 
 
-class Tokens:
-    """The numbers and words of a date as it is shown."""
+def list_time_parts(value: time, hours: int, shown: str) -> list[Part]:
+    """Return what has to be seen of a time, and how it can be written."""
+    if value == time() and not hours:
+        return []
+    halves = write_number((hours - 1) % 12 + 1) if re.search(r"[^\W\d_]", shown) and hours < 24 else []
+    parts: list[Part] = [("the hour", [*write_number(hours), *halves])]
+    if value.minute:
+        parts.append(("the minutes", write_number(value.minute)))
+    if value.second:
+        parts.append(("the seconds", write_number(value.second)))
+    if value.microsecond:
+        digits = f"{value.microsecond // 1000:03}"
+        ways: list[str | None] = [digits, digits.rstrip("0"), digits.removesuffix("0")]
+        parts.append(("parts of a second", ways))
+    return parts
 
-    def __init__(self, shown: str) -> None:
-        self.numbers = re.findall(r"\d+", shown)
-        self.has_words = re.search(r"[^\W\d_]{2}", shown) is not None
-        self.has_half = re.search(r"[^\W\d_]", shown) is not None
 
-    def take(self, text: str) -> bool:
-        """Take a number that is written so; say whether there is one."""
-        if text in self.numbers:
-            self.numbers.remove(text)
-            return True
-        return False
+def write_number(number: int) -> list[str | None]:
+    """Return how a number of a date can be written."""
+    return [str(number), f"{number:02}"] if number < 10 else [str(number)]
 
-    def take_number(self, number: int) -> bool:
-        """Take a number with or without a zero before it."""
-        return self.take(str(number)) or self.take(f"{number:02}")
 
-    def find_hidden(self, value: time, hours: int | None = None) -> str | None:
-        """Return what of a time is not shown, or None; ``hours`` if they are more than those of a day."""
-        remaining = Tokens("")
-        remaining.numbers = list(self.numbers)
-        if value == time() and hours is None:
-            return None
-        hour = value.hour if hours is None else hours
-        if not remaining.take_number(hour) and not (self.has_half and remaining.take_number((hour - 1) % 12 + 1)):
-            return "the hour"
-        if value.minute and not remaining.take_number(value.minute):
-            return "the minutes"
-        if value.second and not remaining.take_number(value.second):
-            return "the seconds"
-        part = f"{value.microsecond // 1000:03}".rstrip("0")
-        return "parts of a second" if part and not any(n.startswith(part) for n in remaining.numbers) else None
+def take(numbers: list[str], parts: list[Part]) -> tuple[str | None, list[str]]:
+    """Find each part among the numbers that are shown, no number for two of them.
+
+    Returns the name of the part that is missing, or None, and the numbers that are left over. None among the ways to
+    write a part stands for a word.
+    """
+    if not parts:
+        return None, numbers
+    (name, ways), *others = parts
+    missing: str | None = name
+    for way in ways:
+        if way is None or way in numbers:
+            rest = list(numbers)
+            if way is not None:
+                rest.remove(way)
+            missing, left = take(rest, others)
+            if missing is None:
+                return None, left
+    return missing, numbers
