@@ -567,7 +567,7 @@ def test_ods_opens_at_the_summary() -> None:
     ("part", "old", "new"),
     [
         ("xl/worksheets/sheet1.xml", b'<row r="3"', b'<row r="three"'),
-        ("xl/worksheets/sheet1.xml", b'<c r="A3"', b'<c s="x" r="A3"'),
+        ("xl/worksheets/sheet1.xml", b'<c r="C2"', b'<c s="x" r="C2"'),
         ("xl/workbook.xml", b'sheetId="1"', b'sheetId="one"'),
         ("content.xml", b'number-rows-repeated="5"', b'number-rows-repeated="five"'),
     ],
