@@ -43,12 +43,16 @@ def annotate(
         return "csv"
     remarks = make_remarks(findings, filename=filename, omitted=omitted, header_rows=header_rows)
     file.seek(0)
-    if format in ("xlsx", "xlsm"):
-        marked_xlsx.annotate_workbook(file, output, remarks)
-    elif format == "ods":
-        marked_ods.annotate_workbook(file, output, remarks)
-    else:
+    writers = {"xlsx": marked_xlsx, "xlsm": marked_xlsx, "ods": marked_ods}
+    if format not in writers:
         raise SheetError("Only xlsx, xlsm, ods, csv and tsv come back marked.", "unknown_format")
+    try:
+        writers[format].annotate_workbook(file, output, remarks)
+    except (ValueError, LookupError):
+        # Numbers and names that every spreadsheet program writes are not there.
+        raise SheetError(
+            "The file is not what spreadsheet programs write; it can't be marked.", "broken_file"
+        ) from None
     return format
 
 

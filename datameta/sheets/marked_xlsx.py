@@ -502,13 +502,13 @@ class _SheetPatch:
 
     def _start(self, raw: str, attributes: dict[str, str], place: int) -> None:
         self._depth += 1
-        prefix, _, name = raw.rpartition(":")
         if self._is_in_cells:
-            if name == "c" and self._depth == 4:
+            if self._depth == 4 and raw.rpartition(":")[2] == "c":
                 self._start_cell(attributes, place)
-            elif name == "row" and self._depth == 3:
+            elif self._depth == 3 and raw.rpartition(":")[2] == "row":
                 self._start_row(attributes, place)
             return
+        prefix, _, name = raw.rpartition(":")
         if self._depth == 1:
             self._prefix = f"{prefix}:".encode() if prefix else b""
         elif name == "sheetData" and self._depth == 2:
@@ -554,6 +554,8 @@ class _SheetPatch:
 
     def _start_cell(self, attributes: dict[str, str], place: int) -> None:
         address = attributes.get("r")
+        if not self._pending and not self._styles.has_ours:
+            return
         self._column = self._column + 1 if address is None else _to_column(address)
         while self._pending and self._pending[0] < self._column:
             self._edits.append((place, place, self._make_cell(self._pending.pop(0))))

@@ -546,6 +546,41 @@ def test_ods_without_styles_and_with_other_tables(styles: str) -> None:
     assert read_parts(mark(content, [find(1, 0)], "lab.ods")) == read_parts(content)
 
 
+def test_ods_opens_at_the_summary() -> None:
+    space = "urn:oasis:names:tc:opendocument:xmlns:config:1.0"
+    settings = (
+        f'<config:settings xmlns:config="{space}"><config:config-item-map-named config:name="Forms"/>'
+        '<config:config-item config:name="ActiveTable" config:type="string">Samples</config:config-item>'
+        '<config:config-item-map-named config:name="Tables"><config:config-item-map-entry config:name="Samples"/>'
+        "</config:config-item-map-named></config:settings>"
+    )
+    content = repack(make_ods(), lambda parts: parts.update({"settings.xml": settings.encode()}))
+    once = mark(content, ODS_FINDINGS, "lab.ods")
+    root = ElementTree.fromstring(read_parts(once)["settings.xml"])
+    assert [item.text for item in root if item.get(f"{{{space}}}name") == "ActiveTable"] == ["Findings"]
+    entries = [each.get(f"{{{space}}}name") for each in root.iter(f"{{{space}}}config-item-map-entry")]
+    assert entries == ["Samples", "Findings"]
+    assert read_parts(mark(once, ODS_FINDINGS, "lab.ods")) == read_parts(once)
+
+
+@pytest.mark.parametrize(
+    ("part", "old", "new"),
+    [
+        ("xl/worksheets/sheet1.xml", b'<row r="3"', b'<row r="three"'),
+        ("xl/worksheets/sheet1.xml", b'<c r="C2"', b'<c s="x" r="C2"'),
+        ("xl/workbook.xml", b'sheetId="1"', b'sheetId="one"'),
+        ("content.xml", b'number-rows-repeated="5"', b'number-rows-repeated="five"'),
+    ],
+)
+def test_numbers_that_are_none_are_refused(part: str, old: bytes, new: bytes) -> None:
+    content, filename = (make_ods(), "lab.ods") if part == "content.xml" else (make_lab_book(), "lab.xlsx")
+    assert old in read_parts(content)[part]
+    broken = repack(content, lambda parts: parts.update({part: parts[part].replace(old, new)}))
+    with pytest.raises(SheetError) as caught:
+        mark(broken, [find(2, 2)], filename)
+    assert caught.value.code == "broken_file"
+
+
 # LibreOffice
 
 
