@@ -176,7 +176,7 @@ def test_the_old_addresses_of_parts_change_nothing_after_the_confirmation(lab: C
     assert fetch(lab, path) == CONTENT
 
 
-@pytest.mark.parametrize(("checksum", "status"), [(md5(CONTENT), 200), (md5(b"other"), 403)])
+@pytest.mark.parametrize(("checksum", "status"), [(md5(CONTENT), 200), (md5(b"other"), 403)], ids=["same", "other"])
 def test_a_completion_that_another_overtakes_tells_how_that_ended(
     local: Client, monkeypatch: pytest.MonkeyPatch, checksum: str, status: int
 ) -> None:
