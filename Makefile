@@ -12,7 +12,7 @@ N ?= 200000
 SEED ?= $(shell date +%s)
 KILLS ?= 150
 
-.PHONY: run test check test-faults soak-faults fuzz bench docs lock clean
+.PHONY: run test check test-faults soak-faults fuzz bench docs pictures lock clean
 
 ## run: serve a demo portal on http://127.0.0.1:8080
 run: $(VENV)/.installed
@@ -52,6 +52,10 @@ bench: $(VENV)/.installed-test
 docs: $(VENV)/.installed-test
 	WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/docs
 	$(BIN)/python -m tests.authz
+
+## pictures: renew docs/pictures with LibreOffice (Debian's libreoffice-calc-nogui and poppler-utils)
+pictures: $(VENV)/.installed-test
+	$(BIN)/python -m tests.sheets.pictures
 
 ## lock: renew the lock files from the floors in setup.py
 lock: $(VENV)/.installed-test

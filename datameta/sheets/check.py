@@ -12,7 +12,7 @@ It runs in the child process, and yields what it finds as it goes:
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from difflib import get_close_matches
@@ -22,10 +22,12 @@ from typing import Any, Protocol, TypeAlias
 from datameta.logic import records
 from datameta.logic.fields import Field, Rulebook, fold
 from datameta.sheets.findings import Finding, Findings
+from datameta.sheets.remarks import HEADINGS
 from datameta.sheets.values import Fault, Notice, Severity, SheetError, Table, Value, Visibility
 
 HEADER_ROWS = 50
 """The header is looked for in so many rows."""
+TEMPLATE_FIELDS, TEMPLATE_LISTS = "Fields", "Lists"
 BATCH = 500
 FINDINGS_BATCH = 500
 
@@ -74,7 +76,9 @@ def run(workbook: Workbook, order: Mapping[str, Any]) -> Iterator[dict[str, Any]
 
 def _choose_tables(workbook: Workbook, name: str | None) -> Sequence[Table]:
     if name is None:
-        return workbook.tables
+        # The template's own explanations have the names of the fields, too.
+        own = (TEMPLATE_FIELDS, TEMPLATE_LISTS) if workbook.template_version else ()
+        return [table for table in workbook.tables if table.name not in own]
     chosen = [table for table in workbook.tables if table.name == name]
     chosen = chosen or [table for table in workbook.tables if fold(table.name) == fold(name)]
     if len(chosen) != 1:
@@ -124,7 +128,7 @@ class _TableCheck:
             return
         rows = iter(self._table.iterate_rows())
         first = list(islice(rows, HEADER_ROWS))
-        header = self._find_header(first)
+        header = None if is_summary(first) else self._find_header(first)
         if header is None:
             yield self._describe("ignored")
             return
@@ -364,6 +368,11 @@ class _TableCheck:
     ) -> None:
         finding = Finding(severity, code, message, self._table.name, column, field, value, suggestion, [number])
         self._findings.add(finding)
+
+
+def is_summary(rows: Iterable[Row]) -> bool:
+    """Say whether these rows are those of a summary that the portal has put in front of a workbook."""
+    return any(values[: len(HEADINGS)] == list(HEADINGS) for _, values in rows)
 
 
 def take_date(field: Field, value: datetime | date | time) -> str | Fault:

@@ -11,6 +11,7 @@ import pytest
 from datameta.logic.fields import Field, Kind, Rulebook, Term, Vocabulary
 from datameta.sheets.check import BATCH, HEADER_ROWS, from_letters, parse_area, run
 from datameta.sheets.findings import MOST_FINDINGS, Finding
+from datameta.sheets.remarks import HEADINGS
 from datameta.sheets.values import Fault, Notice, Severity, SheetError, Value, Visibility, to_letters
 
 FIELDS = (
@@ -72,12 +73,17 @@ class Found:
 
 
 def check(
-    *tables: Sheet, fields: Sequence[Field] = FIELDS, example: dict[str, str] | None = None, **order: Any
+    *tables: Sheet,
+    fields: Sequence[Field] = FIELDS,
+    example: dict[str, str] | None = None,
+    template: str | None = None,
+    **order: Any,
 ) -> Found:
     """Check a file of these sheets, and pass all that is said through JSON as between processes."""
     found = Found([], {}, [], [], {})
     full = {"rulebook": Rulebook(tuple(fields)).to_json(), "example": example or {}, **order}
-    for said in map(orjson.loads, map(orjson.dumps, run(Book(list(tables)), orjson.loads(orjson.dumps(full))))):
+    book = Book(list(tables), template_version=template)
+    for said in map(orjson.loads, map(orjson.dumps, run(book, orjson.loads(orjson.dumps(full))))):
         if "table" in said:
             found.tables.append(said["table"])
         elif "rows" in said:
@@ -140,6 +146,16 @@ def test_every_sheet_with_a_header_is_read_and_hidden_ones_are_not() -> None:
         with pytest.raises(SheetError) as refusal:
             check(*sheets, sheet=name)
         assert refusal.value.code == code
+
+
+def test_what_the_portal_has_written_itself_is_not_read() -> None:
+    fields = (Field(1, "Field"), Field(2, "Value"))
+    samples = Sheet([["Field", "Value"], ["a", "b"]])
+    summary = Sheet([["Findings in a.xlsx"], [*HEADINGS], ["error", "A2", "Field", "a"]], "Findings")
+    explanations = Sheet([["Field", "Value"], ["Value", "what it is"]], "Fields")
+    found = check(summary, samples, explanations, fields=fields, template="1")
+    assert [(table["name"], table["state"]) for table in found.tables] == [("Findings", "ignored"), ("Samples", "read")]
+    assert check(samples, explanations, fields=fields).tables[1]["state"] == "read"
 
 
 def test_columns_that_can_not_be_meant() -> None:
