@@ -770,6 +770,10 @@ def _make_shape(number: int, place: str, lines: int) -> str:
     return VML_SHAPE.format(number=number, row=row, column=column, **size)
 
 
+MOST_LINES = 27
+"""Lines that the highest row of a spreadsheet shows."""
+
+
 def _write_summary(remarks: Remarks, sheets: set[str], styles: _Styles, namespace: str) -> bytes:
     formats = _make_formats(styles)
     rows = [_make_row(1, [(remarks.title, formats["title"])], height=26)]
@@ -789,7 +793,8 @@ def _write_summary(remarks: Remarks, sheets: set[str], styles: _Styles, namespac
                 sheet, cell = entry.target
                 target = xmlpatch.escape("'{}'!{}".format(sheet.replace("'", "''"), cell)).decode()
                 links.append(f'<hyperlink ref="B{number}" location="{target}"/>')
-            rows.append(_make_row(number, cells))
+            lines = max(1, *(-(-len(text) // width) for text, width in zip(entry.texts, said.WIDTHS, strict=True)))
+            rows.append(_make_row(number, cells, height=15 * min(lines, MOST_LINES)))
         parts.append(f'<autoFilter ref="A{top}:H{top + len(remarks.entries)}"/>')
         if links:
             parts.append(f"<hyperlinks>{''.join(links)}</hyperlinks>")
