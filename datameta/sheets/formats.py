@@ -62,7 +62,8 @@ DAY = 86_400_000
 LAST_DAY = 2_958_465
 """The serial number of 9999-12-31."""
 NO_DAY = 60
-"""Lotus 1-2-3 took 1900 for a leap year, and Excel still shows 1900-02-29 for this number."""
+"""Lotus 1-2-3 took 1900 for a leap year: Excel still shows 1900-02-29 for this number, and all days before it as one
+earlier than LibreOffice does."""
 DAYS_TO_1904 = 1462
 SHORT_YEARS = range(1930, 2030)
 """Those that spreadsheets mean by two digits."""
@@ -92,6 +93,7 @@ TOKEN = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
+RAW_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[Ee][+-]?[0-9]{1,9})?")
 COLOUR = re.compile(r"black|blue|cyan|green|magenta|red|white|yellow|colou?r ?\d+", re.IGNORECASE)
 CONDITION = re.compile(r"(<=|>=|<>|<|>|=)\s*(-?[\d.]+)")
 LOCALE = re.compile(r"\$(?P<symbol>[^-]*)(?:-(?P<code>[0-9a-f]+))?(?:,.*)?", re.IGNORECASE)
@@ -341,10 +343,9 @@ def read_number(raw: str) -> tuple[Decimal, bool] | Fault:
 
     What comes behind them is noise of binary fractions where the 15 digits end in zeros, as in 0.30000000000000004.
     """
-    try:
-        number = float(raw)
-    except ValueError:
+    if not RAW_NUMBER.fullmatch(raw):
         return Fault("The cell should hold a number and does not.", "cell_unreadable", shorten(raw))
+    number = float(raw)
     text = f"{number:.{DIGITS}g}"
     held = Decimal(text)
     if not held.is_finite():
@@ -465,10 +466,16 @@ def show_date(section: Section, held: Decimal, *, is_1904: bool) -> Value:
             return fault_of_hidden(shown, format_duration(total), hidden)
         return moment if day == 0 else shown
     serial = day + DAYS_TO_1904 * is_1904
-    if serial == NO_DAY or serial == 0 or "[" in kinds:
+    if has_date and 0 < serial <= NO_DAY and "[" not in kinds:
+        message = (
+            f"The cell holds day {serial} of 1900, for which Excel and LibreOffice show different dates; "
+            "write the date as text."
+        )
+        return Fault(message, "cell_no_date", plain(held))
+    if serial == 0 or "[" in kinds:
         message = f"The cell holds {plain(held)}, which is no day of the calendar, and is to be shown as one."
         return Fault(message, "cell_no_date", plain(held))
-    value = datetime(1899, 12, 31 if serial < NO_DAY else 30) + timedelta(days=serial, milliseconds=rest)
+    value = datetime(1899, 12, 30) + timedelta(days=serial, milliseconds=rest)
     shown = render_date(section, value, rest)
     whole = value.isoformat(" ") if rest else value.date().isoformat()
     if hidden := find_hidden_date(section, value):

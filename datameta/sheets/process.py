@@ -63,7 +63,10 @@ def run_child(
             assert process.stdout is not None
             is_done = False
             for line in read_lines(process.stdout, deadline):
-                kind, value = orjson.loads(line)
+                try:
+                    kind, value = orjson.loads(line)
+                except ValueError as error:
+                    raise SheetError(TOO_HARD, "sheet_too_hard") from error
                 if kind == "item":
                     yield value
                 elif kind == "error":

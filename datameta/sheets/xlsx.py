@@ -336,8 +336,8 @@ class XlsxTable:
                     )
                 elif kind == "s":
                     try:
-                        value = strings[int(raw)]
-                    except (ValueError, IndexError):
+                        value = strings[int(raw)] if raw.isdecimal() else unreadable(raw)
+                    except IndexError:
                         value = unreadable(raw)
                     if value is None:
                         return

@@ -98,6 +98,10 @@ def test_shared_strings(inner: str, expected: str | None) -> None:
         ("inf", "", "", "!cell_unreadable"),
         ("x", "", "", "!cell_unreadable"),
         ("1,5", "", "", "!cell_unreadable"),
+        ("1_000", "", "", "!cell_unreadable"),
+        (" 1", "", "", "!cell_unreadable"),
+        ("１", "", "", "!cell_unreadable"),
+        ("1E+9999999999", "", "", "!cell_unreadable"),
         ("1", "b", "", "TRUE"),
         ("0", "b", "", "FALSE"),
         ("2", "b", "", "!cell_unreadable"),
@@ -162,7 +166,7 @@ DATES: list[tuple[str, str, Any]] = [
     ("d mmm yyyy", "45322", date(2024, 1, 31)), ("dddd, d. mmmm yyyy", "45322", date(2024, 1, 31)), ("d.m.yy", "45322", date(2024, 1, 31)),
     ("[$-407]d. mmmm yyyy", "45322", date(2024, 1, 31)), ("[$-F800]dddd, mmmm dd, yyyy", "45322", date(2024, 1, 31)), ("yyyy-mm-dd;@", "45322", date(2024, 1, 31)),
     ('yyyy"年"m"月"d"日"', "45322", date(2024, 1, 31)), ("YYYY-MM-DD", "45322", date(2024, 1, 31)), ("yyyymmdd", "45322", date(2024, 1, 31)),
-    ("yyyy-mm-dd", "45322.5", "!cell_date_partly_shown"), ("yyyy-mm-dd", "1", date(1900, 1, 1)), ("yyyy-mm-dd", "59", date(1900, 2, 28)),
+    ("yyyy-mm-dd", "45322.5", "!cell_date_partly_shown"), ("yyyy-mm-dd", "1", "!cell_no_date"), ("yyyy-mm-dd", "59", "!cell_no_date"),
     ("yyyy-mm-dd", "60", "!cell_no_date"), ("yyyy-mm-dd", "61", date(1900, 3, 1)), ("yyyy-mm-dd", "0", "!cell_no_date"), ("yyyy-mm-dd", "-1", "!cell_no_date"),
     ("yyyy-mm-dd", "2958465", date(9999, 12, 31)), ("yyyy-mm-dd", "2958466", "!cell_no_date"), ("yyyy-mm-dd", "1E+15", "!cell_no_date"),
     ("yyyy-mm-dd", "-0", "!cell_no_date"), ("d-mmm", "45537", "!cell_date_partly_shown"), ("mmm-yy", "45537", "!cell_date_partly_shown"),
@@ -237,6 +241,11 @@ def test_every_format_that_is_built_in_is_understood(code: str) -> None:
 def test_formats_of_text(code: str, expected: str) -> None:
     content = Xlsx(row(1, cell("A1", "0", "s", 1)), formats=[code], strings=["<t>x</t>"]).build()
     assert read_one(content) == expected
+
+
+def test_a_shared_string_is_never_counted_from_the_end() -> None:
+    for index in ("-1", "1", "0_0", "+0"):
+        assert read_one(Xlsx(row(1, cell("A1", index, "s")), strings=["<t>x</t>"]).build()) == "!cell_unreadable"
 
 
 def test_a_gene_that_became_a_date_is_told_so() -> None:
