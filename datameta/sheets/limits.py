@@ -23,8 +23,8 @@ class Limits:
     cell_length: int = 10_000
     """Characters of one cell."""
     address_space: int = 1024 * MIB
-    cpu_seconds: int = 60
-    wall_seconds: int = 90
+    cpu_seconds: int = 90
+    wall_seconds: int = 120
     open_files: int = 32
     output_size: int = 256 * MIB
     """Of what the process writes to a file."""
