@@ -41,10 +41,6 @@ class Archive:
     def __contains__(self, name: str) -> bool:
         return name.lower() in self._members
 
-    def __iter__(self) -> Iterator[str]:
-        """Yield the names of all members, in small letters."""
-        return iter(self._members)
-
     def read(self, name: str, most: int) -> bytes:
         """Return a small member's content. Raises ``SheetError`` if it is missing, or has more than ``most`` bytes."""
         if name in self and self._members[name.lower()].file_size > most:

@@ -13,8 +13,8 @@ class Limits:
     members: int = 200
     inflated_size: int = 2048 * MIB
     """Of all members together, as they declare it; none can be larger than it says."""
-    ratio: int = 200
-    """Inflated to deflated size of one member; real sheets of 100,000 rows reach 90."""
+    ratio: int = 500
+    """Inflated to deflated size of one member: sheets reach 20, those whose rows are all alike 280, bombs 1,000."""
     ratio_exempt_size: int = MIB
     """Members up to this inflated size may have any ratio."""
     rows: int = 100_000

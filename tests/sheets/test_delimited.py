@@ -68,6 +68,7 @@ def test_a_character_across_the_border_of_a_buffer(border: int, shift: int, enco
         (b"a,b\n1,\xe6\x97", 0xE6, 6, 2),
         (b"a,b\n" + b"x,y\n" * 300_000 + b"\xff", 0xFF, 1_200_004, 300_002),
         (codecs.BOM_UTF8 + b"a\n\xe4", 0xE4, 5, 2),
+        (b"x" * ((1 << 20) - 1) + b"\r\na\n\xe4", 0xE4, (1 << 20) + 3, 3),
         (codecs.BOM_UTF16_LE + "a\nb".encode("utf-16-le") + b"\x00", 0x00, 8, 2),
         (codecs.BOM_UTF16_LE + "a\n".encode("utf-16-le") + b"\x00\xdc" + b"b\0", 0x00, 6, 2),
         (codecs.BOM_UTF16_BE + "a\r\nb".encode("utf-16-be") + b"\xd8\x00", 0xD8, 10, 2),

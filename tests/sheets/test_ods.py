@@ -59,7 +59,7 @@ def test_text(inner: str, expected: str | None) -> None:
         ("12345678", "1234-5678", "1234-5678"), ("100000", "1.00E+05", "1.00E+05"), ("123456", "1.23E+05", "!cell_rounded"), ("100000", "1,00E+05", "1.00E+05"), ("0.5", "1/2", "!cell_rounded"),
         ("0", "-", "-"), ("0", "0", "0"), ("1", "TRUE", "TRUE"), ("0", "FALSE", "FALSE"), ("1", "WAHR", "!cell_rounded"), ("5", "", "!cell_not_shown"), ("0.333333333333333", "0.333333333333333", "0.333333333333333"),
         ("0.33333333333333331", "0.333333333333333", "!cell_too_many_digits"), ("0.30000000000000004", "0.3", "0.3"), ("1234567890123456", "1234567890123456", "!cell_too_many_digits"), ("x", "5", "!cell_unreadable"), ("", "5", "!cell_unreadable"),
-        ("1e999", "5", "!cell_unreadable"), ("7", "8", "!cell_rounded"), ("7", "seven", "!cell_rounded"), ("0.5", ".5", ".5"), ("0.5", ",5", ".5"),
+        ("1e999", "5", "!cell_unreadable"), ("7", "8", "!cell_rounded"), ("7", "seven", "!cell_rounded"), ("1234567890123456000", "1234567890123456000", "!cell_too_many_digits"), ("1E+20", "1.00E+20", "1.00E+20"), ("123456789012345000", "123456789012345000", "!cell_too_many_digits"), ("0.5", ".5", ".5"), ("0.5", ",5", ".5"),
     ],
 )  # fmt: skip
 def test_numbers(raw: str, shown: str, expected: str) -> None:

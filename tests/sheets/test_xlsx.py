@@ -40,28 +40,34 @@ def test_text_stays_what_it_is(value: str, kind: str) -> None:
     assert read_one(content) == value
 
 
-@pytest.mark.parametrize(
-    ("inner", "expected"),
-    [
-        ("<r><t>a</t></r><r><rPr><b/></rPr><t xml:space='preserve'> b</t></r>", "a b"),
-        ("<t>東京</t><rPh sb='0' eb='2'><t>トウキョウ</t></rPh><phoneticPr fontId='1'/>", "東京"),
-        ("<t></t>", None),
-        ("<t/>", None),
-        ("", None),
-        ("<t>a_x000D__x000A_b</t>", "a\r\nb"),
-        ("<t>_x005F_x0041_</t>", "_x0041_"),
-        ("<t>_x0041_</t>", "!cell_ambiguous"),
-        ("<t>_xD83E_</t>", "!cell_ambiguous"),
-        ("<t>a_x0000_b</t>", "!cell_unseen_character"),
-        ("<t>_x0007_</t>", "!cell_unseen_character"),
-        ("<t>a&#x202E;b</t>", "!cell_unseen_character"),
-        ("<t>a&#x200B;b</t>", "!cell_unseen_character"),
-        ("<t>&#xA0;x</t>", "\u00a0x"),
-        ("<t><![CDATA[<x>]]></t>", "<x>"),
-        ("<t>a<!-- no -->b</t>", "ab"),
-        (f"<t>{'x' * 10_001}</t>", "!cell_too_long"),
-    ],
-)
+TEXTS: list[tuple[str, str | None]] = [
+    ("<r><t>a</t></r><r><rPr><b/></rPr><t xml:space='preserve'> b</t></r>", "a b"),
+    ("<t>東京</t><rPh sb='0' eb='2'><t>トウキョウ</t></rPh><phoneticPr fontId='1'/>", "東京"),
+    ("<t></t>", None),
+    ("<t/>", None),
+    ("", None),
+    ("<t>a_x000D__x000A_b</t>", "a\r\nb"),
+    ("<t>_x005F_x0041_</t>", "_x0041_"),
+    ("<t>_x0041_</t>", "!cell_ambiguous"),
+    ("<t>_xD83E_</t>", "!cell_ambiguous"),
+    ("<t>a_x0000_b</t>", "!cell_unseen_character"),
+    ("<t>_x0007_</t>", "!cell_unseen_character"),
+    ("<t>a&#x202E;b</t>", "!cell_unseen_character"),
+    ("<t>a&#x200B;b</t>", "!cell_unseen_character"),
+    ("<t>&#xA0;x</t>", "\u00a0x"),
+    ("<t><![CDATA[<x>]]></t>", "<x>"),
+    ("<t>a<!-- no -->b</t>", "ab"),
+    (f"<t>{'x' * 10_001}</t>", "!cell_too_long"),
+]
+
+
+@pytest.mark.parametrize(("inner", "expected"), TEXTS)
+def test_inline_strings(inner: str, expected: str | None) -> None:
+    content = Xlsx(row(1, cell("A1", kind="inlineStr", inner=f"<is>{inner}</is>"), text("B1", "x"))).build()
+    assert read_cells(content) == {"B1": "x"} | ({"A1": expected} if expected else {})
+
+
+@pytest.mark.parametrize(("inner", "expected"), TEXTS)
 def test_shared_strings(inner: str, expected: str | None) -> None:
     content = Xlsx(row(1, cell("A1", "1", "s"), cell("B1", "0", "s")), strings=["<t>first</t>", inner]).build()
     assert read_cells(content) == {"B1": "first"} | ({"A1": expected} if expected else {})
@@ -152,6 +158,8 @@ NUMBERS: list[tuple[str, str, Any]] = [
     ('"yes"', "1", "!cell_not_shown"), ('"yes";;"no"', "0", "!cell_not_shown"),
     ("[>100]0;0.0", "200", "200"), ("[>100]0;0.0", "20", "20.0"), ("[<0]0;0", "-5", "!cell_format_unknown"), ("[=1]\"one\";0", "1", "!cell_not_shown"),
     ("_(* #,##0.00_);_(* (#,##0.00);_(* \"-\"??_);_(@_)", "1234.5", "1234.50"), ("_(* #,##0.00_);_(* (#,##0.00);_(* \"-\"??_);_(@_)", "0", "-"),
+    ("0", "1E+15", "!cell_too_many_digits"), (".00", "12.5", "!cell_format_unknown"), (".00", "0.5", ".50"), ("General0", "5", "!cell_format_unknown"), ("[>5]0;[>1]0.0", "0", "!cell_format_unknown"),
+    ("0E+0,", "5", "5E+0"), ("0,E+0", "5", "!cell_format_unknown"), ("0.0.E+0", "5", "!cell_format_unknown"), ("0.00E+00", "1E+40", "1.00E+40"), ("0.00E+00", "1.2345E+40", "!cell_rounded"),
     ("[DBNum1]0", "5", "!cell_format_unknown"), ("[$-2000000]0", "5", "!cell_format_unknown"), ("0q0", "5", "!cell_format_unknown"), ("0.0.0", "5", "!cell_format_unknown"),
 ]  # fmt: skip
 
@@ -184,6 +192,7 @@ DATES: list[tuple[str, str, Any]] = [
     ("[h]:mm", "1.25", "30:00"), ("[h]:mm", "0.25", time(6)), ("[h]:mm:ss", "1.00001157407407", "24:00:01"), ("[h]:mm", "1.00001157407407", "!cell_date_partly_shown"),
     ("[mm]:ss", "1.00001157407407", "1440:01"), ("[s]", "1.00001157407407", "86401"), ("[h]", "1.25", "30"), ("[h]", "1.26", "!cell_date_partly_shown"), ("yyyy-mm-dd [h]", "45322", "!cell_no_date"),
     ("[$-411]ge.m.d", "45322", "!cell_format_unknown"), ("b yyyy-mm-dd", "45322", "!cell_format_unknown"), ("[$-107041E]d/m/yyyy", "45322", "!cell_format_unknown"), ("yyyy 0", "45322", "!cell_format_unknown"),
+    ("hh", "0.572916666666667", "!cell_date_partly_shown"), ("yyyy-mm-dd hh", "45322.572916666664", "!cell_date_partly_shown"),
     ("yyyy-mm-dd", "x", "!cell_unreadable"),
 ]  # fmt: skip
 
