@@ -31,6 +31,7 @@ from datameta.logic.rulebook import load_rulebook
 from datameta.models import SITE_SCOPE, File, FileState, MetaDataSet, Submission
 from datameta.settings import Settings, SiteIdFormat
 from datameta.sheets.findings import Finding, Findings
+from datameta.sheets.limits import DEFAULT_LIMITS
 from datameta.sheets.process import run_child
 from datameta.sheets.template import example_row, template_version, write_template
 from datameta.sheets.values import Severity, SheetError
@@ -130,6 +131,7 @@ class SheetReader:
     """What reads sheets, for one process: so many at once as the settings allow."""
 
     def __init__(self, settings: Settings) -> None:
+        self.limits = dataclasses.replace(DEFAULT_LIMITS, file_size=settings.sheet_max_bytes)
         self._places = BoundedSemaphore(settings.sheet_jobs)
 
     @contextmanager
@@ -195,7 +197,7 @@ def annotate_sheet(db: Session, actor: Actor, *, reader: SheetReader, sheet: She
     }
     sheet.file.seek(0)
     with reader.place(), _sheet_errors():
-        [done] = run_child(order, sheet.file, output=output)
+        [done] = run_child(order, sheet.file, output=output, limits=reader.limits)
     written: str = done["format"]
     return written
 
@@ -235,7 +237,7 @@ class _Check:
             },
         }
         with reader.place(), _sheet_errors():
-            for said in run_child(order, self._sheet.file):
+            for said in run_child(order, self._sheet.file, limits=reader.limits):
                 if "rows" in said:
                     yield self._check_rows(said["rows"])
                 else:
