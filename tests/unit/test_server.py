@@ -34,6 +34,7 @@ from tests.unit.conftest import DEADLINE_SECONDS, poll
 
 BODY_MAX = 2_000_000
 UPLOAD_MAX = 3_000_000
+SHEET_MAX = 2_500_000
 UPLOAD = "/api/v1/upload/1"
 
 PROGRAM = f"""
@@ -80,7 +81,8 @@ def make_app():
 
 try:
     code = serve(make_app, host="127.0.0.1", port=port, workers=workers, threads=4, body_max_bytes={BODY_MAX},
-                 upload_max_bytes={UPLOAD_MAX}, upload_prefix="/api/v1/upload/", spool=home / "spool",
+                 upload_max_bytes={UPLOAD_MAX}, upload_prefix="/api/v1/upload/", sheet_max_bytes={SHEET_MAX},
+                 sheet_prefix="/api/v1/sheets/", spool=home / "spool",
                  announce=lambda url: print("ready at", url, flush=True))
 except ServerError as error:
     sys.exit(str(error))
@@ -249,12 +251,18 @@ def chunk(size: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("path", "limit"), [("/", BODY_MAX), (UPLOAD, UPLOAD_MAX + MULTIPART_BYTES), ("//api/v1/upload/1", BODY_MAX)]
+    ("method", "path", "limit"),
+    [
+        ("PUT", "/", BODY_MAX),
+        ("PUT", UPLOAD, UPLOAD_MAX + MULTIPART_BYTES),
+        ("PUT", "//api/v1/upload/1", BODY_MAX),
+        ("POST", "/api/v1/sheets/check", SHEET_MAX),
+    ],
 )
-def test_body_limit_depends_on_the_path(portal: Portal, path: str, limit: int) -> None:
-    status, (_, size, _, _) = portal.request("PUT", path, body=bytes(limit))
+def test_body_limit_depends_on_the_path(portal: Portal, method: str, path: str, limit: int) -> None:
+    status, (_, size, _, _) = portal.request(method, path, body=bytes(limit))
     assert (status, size) == (200, limit)
-    status, problem = portal.request("PUT", path, body=bytes(limit + 1))
+    status, problem = portal.request(method, path, body=bytes(limit + 1))
     assert (status, problem["error_code"]) == (413, "too_large")
     assert f"{limit} bytes" in problem["message"]
 
