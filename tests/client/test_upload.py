@@ -338,7 +338,7 @@ def test_who_sends_the_same_file_later_waits_for_the_first(
             send_some(lab, session, content, [2, 3])
             lab.api.call("POST", f"{session}/complete", {"checksum": md5(content)})
         elif len(calls) <= 2 and not is_complete:
-            raise network.RefusedError("running", 409, frozenset({"confirmation_running"}))
+            raise network.RefusedError("running", 409, [{"error_code": "confirmation_running"}])
         return real(self, md5s)
 
     monkeypatch.setattr(upload.UploadSession, "request_parts", be_overtaken)
@@ -353,7 +353,7 @@ def test_a_portal_that_always_says_that_others_are_at_it_is_not_asked_for_ever(
     path = lab.write("always running", PART_BYTES + 1)
 
     def refuse(self: Any, md5s: Any) -> Any:
-        raise network.RefusedError("running", 409, frozenset({"confirmation_running"}))
+        raise network.RefusedError("running", 409, [{"error_code": "confirmation_running"}])
 
     monkeypatch.setattr(upload.UploadSession, "request_parts", refuse)
     [said] = lab.upload(path, code=1)

@@ -244,7 +244,7 @@ def refusal_is_a_list_of_problems(ctx: Any, response: Any, case: Any) -> None:
 def answer_tells_no_secret(ctx: Any, response: Any, case: Any) -> None:
     """No answer shows a trace, SQL, a path of the server or a hash."""
     if "octet-stream" not in str(response.headers.get("content-type")):
-        leak = LEAKS.search(response.text)
+        leak = LEAKS.search(response.content.decode("utf-8", "replace"))
         assert leak is None, f"the answer shows {leak}"
 
 
