@@ -98,7 +98,7 @@ def _receive(request: Request) -> Iterator[Sheet]:
     with TemporaryFile() as file:
         size = _copy(request.environ["wsgi.input"], file)
         if not size:
-            raise ValidationError("The request has no body. Send the bytes of the sheet's file.", code="no_data")
+            raise ValidationError("The request has no body. Send the bytes of the sheet's file.", code="missing_body")
         file.seek(0)
         yield Sheet(file, filename, names["sheet"])
 

@@ -239,7 +239,7 @@ def test_what_is_no_request(lab: Client, operation: str) -> None:
     long = "x" * (LONGEST_NAME + 1)
     answer = lab.post(f"{path}?filename={long}&sheet=%00", params=b"x", **kind)
     assert_refused(answer, 400, ("invalid_text", "filename"), ("invalid_text", "sheet"))
-    assert_refused(lab.post(f"{path}?filename=a.csv", params=b"", **kind), 400, ("no_data", None))
+    assert_refused(lab.post(f"{path}?filename=a.csv", params=b"", **kind), 400, ("missing_body", None))
     assert_refused(send_sheet(lab, operation, b"PK\x03\x04 no zip", "a.xlsx"), 400, ("broken_file", None))
     assert_refused(send_sheet(lab, operation, make_xlsx(*ROWS), "a.xlsx", sheet="Two"), 400, ("no_such_sheet", None))
     assert_refused(
