@@ -359,5 +359,5 @@ def test_a_service_gives_terms_for_missing_values(portal: Portal, admin: Client,
 
 def list_wrong(portal: Portal) -> list[str]:
     """Return what the proof of the whole site finds wrong."""
-    found = fsck.prove_site(portal.database.sessions, portal.storage)
+    found = fsck.prove_site(portal.database.sessions, portal.storage, orphan_days=35)
     return [finding.message for finding in found if isinstance(finding, fsck.Finding) and finding.is_wrong]
