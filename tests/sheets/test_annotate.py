@@ -604,7 +604,8 @@ def test_libreoffice_shows_the_annotated_workbook(office: Office, tmp_path: Path
         workbook = load_workbook(converted)
         assert workbook.sheetnames == ["Findings", "Samples", "Fields", "Lists", "_datameta"]
         sheet = workbook["Samples"]
-        said = "DataMeta check:\nError: The value is not one of the field's words.\nSuggestion: Illumina"
+        message = "This is none of the allowed words. Did you mean “Illumina”?"
+        said = f"DataMeta check:\nError: {message}\nSuggestion: Illumina"
         assert sheet["E4"].comment.text == said
         assert sheet["E4"].fill.fgColor.rgb == RED
         assert sheet["I8"].fill.fgColor.rgb == YELLOW
