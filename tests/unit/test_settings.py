@@ -25,6 +25,8 @@ WRONG = [
     ("upload_hours", "169"),
     ("upload_session_days", "31"),
     ("upload_max_bytes", "5 GiB"),
+    ("sheet_jobs", "0"),
+    ("sheet_max_bytes", "1023"),
     ("verification_jobs", "0"),
     ("verification_wait_seconds", "301"),
     ("storage_check", "on"),
