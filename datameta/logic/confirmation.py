@@ -20,12 +20,12 @@ from datameta.errors import ConflictError, NotFoundError, Problem, ValidationErr
 from datameta.identifiers import to_identifier
 from datameta.logic import audit, verification
 from datameta.logic.file_rows import (
-    Announced,
     busy,
     checksum_mismatch,
     confirm,
     is_same_upload,
     not_modifiable,
+    return_to_announced,
     set_state,
     store_errors,
     try_store,
@@ -58,11 +58,10 @@ def finish_confirmation(
     file: File,
     *,
     actor: Actor | None = None,
-    before: Announced | None = None,
 ) -> File:
     """Bring a file in state ``confirming`` on: to ``confirmed`` or ``verifying``, or back to ``announced``.
 
-    ``actor`` is who wants it (None: the sweeper), ``before`` what the file returns to if that fails.
+    ``actor`` is who wants it (None: the sweeper), ``file`` the row as they left it.
     Raises ``ValidationError`` if nothing was sent, ``ConflictError`` if parts are missing or what was sent
     differs, ``NotFoundError`` or ``ResourceNotModifiableError`` if another was faster, ``UnavailableError``.
     """
@@ -70,22 +69,22 @@ def finish_confirmation(
         with store_errors():
             stored = _complete(sessions, storage, file)
     except NoDataError:
-        _return_to_announced(sessions, file, actor, before, "no_data")
+        _return_to_announced(sessions, file, actor, "no_data")
         message = "No data was uploaded yet for this file."
         raise ValidationError(Problem(message, "no_data", "contentUploaded", to_identifier(file))) from None
     except _PartsMissingError as error:
-        _return_to_announced(sessions, file, actor, before, "parts_missing")
+        _return_to_announced(sessions, file, actor, "parts_missing")
         message = f"These parts have not arrived: {format_numbers(error.numbers)}. Send them, then complete again."
         raise ConflictError(Problem(message, "parts_missing", entity=to_identifier(file))) from None
     except ChecksumMismatchError:
-        _return_to_announced(sessions, file, actor, before, "checksum_mismatch")
+        _return_to_announced(sessions, file, actor, "checksum_mismatch")
         raise checksum_mismatch(file) from None
     except UploadGoneError:
-        _return_to_announced(sessions, file, actor, before, "upload_expired")
+        _return_to_announced(sessions, file, actor, "upload_expired")
         message = "The store has ended this upload. Delete the file and announce it again."
         raise ConflictError(Problem(message, "upload_expired", entity=to_identifier(file))) from None
     crash_point("confirm.after_complete")
-    current = _note_content(sessions, file, stored, actor, before)
+    current = _note_content(sessions, file, stored, actor)
     if current is None or current.state == FileState.DELETING:
         # It was deleted meanwhile; whatever a crash leaves here the sweeper removes.
         try_store(storage.delete, stored.key)
@@ -94,10 +93,13 @@ def finish_confirmation(
         try_store(storage.delete, stored.key)
     if not is_same_upload(current, file):
         raise upload_replaced(file)
+    if file.former is not None and (current.name, current.checksum) != (file.name, file.checksum):
+        # Another attempt, that wanted no change, was faster.
+        raise not_modifiable(current) if current.state == FileState.CONFIRMED else busy(current)
     if current.state == FileState.CONFIRMED:
         try_store(storage.abort, file.upload_key, file.upload or "")
     elif current.state == FileState.VERIFYING:
-        verify_at_once(sessions, storage, current, actor=actor, before=before)
+        verify_at_once(sessions, storage, current, actor=actor)
     return current
 
 
@@ -115,12 +117,11 @@ def verify_at_once(
     file: File,
     *,
     actor: Actor | None,
-    before: Announced | None = None,
 ) -> None:
     """Verify content that is small enough for it, unless another does; raises ``UnavailableError``."""
     if (file.size or 0) <= INLINE_BYTES:
         with store_errors():
-            verification.verify_file(sessions, storage, file_id=file.id, actor=actor, before=before)
+            verification.verify_file(sessions, storage, file_id=file.id, actor=actor)
 
 
 def await_verification(sessions: sessionmaker[Session], file: File, *, seconds: float) -> File:
@@ -185,7 +186,7 @@ def _complete(sessions: sessionmaker[Session], storage: Storage, file: File) -> 
 
 
 def _note_content(
-    sessions: sessionmaker[Session], file: File, stored: StoredObject, actor: Actor | None, before: Announced | None
+    sessions: sessionmaker[Session], file: File, stored: StoredObject, actor: Actor | None
 ) -> File | None:
     """Write what the store has fixed; return the row as it is then."""
     with sessions.begin() as db:
@@ -194,12 +195,13 @@ def _note_content(
             return current
         if not is_same_upload(current, file):
             return current
-        current.name, current.checksum = file.name, file.checksum
+        # Another attempt may have failed meanwhile and undone what this one wants.
+        current.name, current.checksum, current.former = file.name, file.checksum, file.former
         current.storage_key, current.size = stored.key, stored.size
         current.md5, current.sha256 = stored.md5, stored.sha256
         current.verified_bytes, current.problem = 0, None
         if file.checksum in (stored.md5, stored.sha256):
-            confirm(db, current, actor, before)
+            confirm(db, current, actor)
             # Without a SHA-256 there is no baseline yet; the next cycle reads the content for it.
             current.checked_at = func.now() if stored.sha256 else None
         else:
@@ -211,9 +213,7 @@ def _note_content(
     return current
 
 
-def _return_to_announced(
-    sessions: sessionmaker[Session], file: File, actor: Actor | None, before: Announced | None, reason: str
-) -> None:
+def _return_to_announced(sessions: sessionmaker[Session], file: File, actor: Actor | None, reason: str) -> None:
     """Undo the first step of a confirmation.
 
     Raises ``NotFoundError`` or ``ResourceNotModifiableError`` if the file was deleted or confirmed meanwhile,
@@ -231,8 +231,6 @@ def _return_to_announced(
             raise upload_replaced(file)
         # Another attempt may have undone this one already, and a third begun with other values.
         if (current.name, current.checksum) == (file.name, file.checksum):
-            set_state(current, FileState.ANNOUNCED)
+            return_to_announced(current)
             after = {"checksum": file.checksum, "reason": reason}
             audit.record_event(db, "file.refused", actor=actor, entity=current, after=after)
-            if before is not None:
-                current.name, current.checksum = before.name, before.checksum

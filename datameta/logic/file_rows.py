@@ -7,7 +7,7 @@ transaction before it, so that ``logic/sweep.py`` can finish or undo it after a 
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from uuid import uuid4
 
 from sqlalchemy import delete, func
@@ -73,8 +73,16 @@ def set_state(file: File, state: FileState) -> None:
     file.state_changed_at = func.now()
 
 
-def confirm(db: Session, file: File, actor: Actor | None, before: Announced | None = None) -> None:
+def return_to_announced(file: File) -> None:
+    """Make a locked file ``announced`` again, as what it was before who wanted it confirmed changed it."""
+    set_state(file, FileState.ANNOUNCED)
+    if file.former is not None:
+        file.name, file.checksum, file.former = file.former["name"], file.former["checksum"], None
+
+
+def confirm(db: Session, file: File, actor: Actor | None) -> None:
     """Make a locked file with proven content ``confirmed``."""
+    before, file.former = file.former, None
     file.confirmed_at = func.now()
     set_state(file, FileState.CONFIRMED)
     db.flush()
@@ -85,7 +93,7 @@ def confirm(db: Session, file: File, actor: Actor | None, before: Announced | No
         "file.confirmed",
         actor=actor,
         entity=file,
-        before=None if before is None else asdict(before),
+        before=before,
         after={**describe(file), "size": file.size, "storage_key": file.storage_key},
     )
 

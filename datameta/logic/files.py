@@ -236,7 +236,7 @@ def update_file(
     """Change what was announced, and with ``content_uploaded`` confirm the file; all of it or nothing.
 
     Where the content has to be verified first, wait for that so long; with None the file may still be
-    ``verifying``. What a verification is judged by stays changed, if it takes a job or is of a session.
+    ``verifying``. What the verification of a session is judged by stays changed.
     Raises ``NotFoundError``, ``ForbiddenError``, ``ResourceNotModifiableError`` once it is confirmed,
     ``ValidationError`` (also: nothing was sent), ``ConflictError`` (what was sent differs, parts are missing, or
     the verification goes on), ``UnavailableError``.
@@ -261,13 +261,15 @@ def update_file(
             file.name, file.checksum = after.name, after.checksum
         if content_uploaded:
             _begin_confirmation(db, file)
+            if after != before and file.state == FileState.CONFIRMING:
+                file.former = asdict(before)
         elif after != before and not is_other_kind:
             audit.record_event(db, "file.changed", actor=actor, entity=file, before=asdict(before), after=asdict(after))
     if is_other_kind:
         return _reopen_upload(sessions, actor, storage, file, after)
     if content_uploaded and file.state == FileState.CONFIRMING:
         crash_point("confirm.after_intent")
-        file = finish_confirmation(sessions, storage, file, actor=actor, before=before)
+        file = finish_confirmation(sessions, storage, file, actor=actor)
     elif content_uploaded and file.state == FileState.VERIFYING:
         # Who was at it may have died.
         verify_at_once(sessions, storage, file, actor=actor)

@@ -24,7 +24,7 @@ from datameta.authz import Actor
 from datameta.crash import crash_point
 from datameta.database import REPORT_LOCK
 from datameta.logic import audit
-from datameta.logic.file_rows import Announced, confirm, set_state, try_store
+from datameta.logic.file_rows import confirm, return_to_announced, set_state, try_store
 from datameta.models import File, FileState
 from datameta.storage import Storage, StorageUnavailableError
 
@@ -69,13 +69,12 @@ def verify_file(
     *,
     file_id: int,
     actor: Actor | None = None,
-    before: Announced | None = None,
     gives_up: bool = False,
 ) -> None:
     """Read the content of a file in state ``verifying`` and confirm or refuse it; no more if another does so already.
 
     Content of a session that is not what was announced stays, and the file is ``failed``; else the file is
-    ``announced`` again, as ``before`` if that is given. Raises ``StorageUnavailableError``; who ``gives_up``
+    ``announced`` again, as before its confirmation. Raises ``StorageUnavailableError``; who ``gives_up``
     refuses content that can't be read, instead, while the store answers for it.
     """
     lease = uuid4()
@@ -96,7 +95,7 @@ def verify_file(
         current = db.scalars(select(File).where(_holds(file_id, lease)).with_for_update()).one_or_none()
         if current is None:
             return
-        _judge(db, current, found, actor, before)
+        _judge(db, current, found, actor)
         state = current.state
     log.info("file %s verified: %s", file.uuid, state)
     if state == FileState.CONFIRMED:
@@ -305,14 +304,14 @@ def _holds(file_id: int, lease: UUID) -> Any:
     return and_(File.id == file_id, File.state == FileState.VERIFYING, File.lease == lease)
 
 
-def _judge(db: Session, file: File, found: Digests | str, actor: Actor | None, before: Announced | None) -> None:
+def _judge(db: Session, file: File, found: Digests | str, actor: Actor | None) -> None:
     """Confirm or refuse a locked file by what its content was found to be."""
     file.lease = file.lease_until = None
     if isinstance(found, Digests):
         file.md5, file.sha256, file.verified_bytes = found.md5, found.sha256, found.size
         if found.size == file.size and file.checksum in (found.md5, found.sha256):
             file.checked_at = func.now()
-            confirm(db, file, actor, before)
+            confirm(db, file, actor)
             return
     reason = found if isinstance(found, str) else "checksum_mismatch"
     after = {"checksum": file.checksum, "reason": reason}
@@ -321,9 +320,7 @@ def _judge(db: Session, file: File, found: Digests | str, actor: Actor | None, b
     audit.record_event(db, "file.refused", actor=actor, entity=file, after=after)
     if file.part_size is not None:
         set_state(file, FileState.FAILED)
-        file.problem = reason
+        file.problem, file.former = reason, None
         return
-    set_state(file, FileState.ANNOUNCED)
+    return_to_announced(file)
     file.storage_key = file.size = file.md5 = file.sha256 = None
-    if before is not None:
-        file.name, file.checksum = before.name, before.checksum

@@ -27,6 +27,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from datameta.models.accounts import User
@@ -76,6 +77,8 @@ class File(HasSiteId, Base):
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
     name: Mapped[str] = mapped_column(String(255))
     checksum: Mapped[str] = mapped_column(String(64))
+    former: Mapped[dict[str, str] | None] = mapped_column(JSONB(none_as_null=True))
+    """The name and checksum it returns to if the confirmation under way, which changed them, fails."""
     state: Mapped[FileState] = mapped_column(String(20))
     state_changed_at: Mapped[CreatedAt]
     created_at: Mapped[CreatedAt]

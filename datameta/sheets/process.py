@@ -93,11 +93,14 @@ def run_child(
 def read_lines(pipe: IO[bytes], deadline: float) -> Iterator[bytes]:
     """Yield whole lines until the pipe is closed. Raises ``SheetError`` at the deadline."""
     number = pipe.fileno()
+    # Unlike select(), it takes any descriptor, also the two thousandth of a busy portal.
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
     pieces: list[bytes] = []
     size = 0
     while True:
         left = deadline - time.monotonic()
-        if left <= 0 or not select.select([number], [], [], left)[0]:
+        if left <= 0 or not poll.poll(left * 1000):
             raise SheetError(TOO_HARD, "sheet_too_hard")
         data = os.read(number, READ_SIZE)
         if not data:

@@ -4,17 +4,18 @@ import hashlib
 import logging
 import random
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from threading import Barrier
+from itertools import count
+from threading import Barrier, Event
 from typing import Any
 
 import pytest
 import webtest
 from sqlalchemy import event, text
 
-from datameta.storage import Storage, StorageUnavailableError
+from datameta.storage import Storage, StorageUnavailableError, StoredObject
 from tests.conftest import (
     BASE_URL,
     Client,
@@ -362,6 +363,53 @@ def test_racing_confirmations_of_other_bytes_all_fail(lab: Client) -> None:
         assert lab.get(path_of(file)).json == before
     send(lab, file)
     assert confirm(lab, file).status_int == 200
+
+
+def test_overlapping_confirmations_that_fail_leave_what_was_announced(
+    lab: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = announce(lab)
+    send(lab, file, b"other")
+    before = lab.get(path_of(file)).json
+    complete, calls, first_is_done = lab.portal.storage.complete, count(), Event()
+    others: list[Future[webtest.TestResponse]] = []
+
+    def overlap(key: str, upload: str, checksum: str) -> StoredObject:
+        number = next(calls)
+        if number == 0:
+            # While one changes the name, a second confirms and fails, and a third begins and fails last.
+            assert confirm(lab, file).status_int == 409
+            others.append(pool.submit(confirm, lab, file, checksum="0" * 32))
+            assert third_has_begun.wait(30)
+        elif number == 2:
+            third_has_begun.set()
+            assert first_is_done.wait(30)
+        return complete(key, upload, checksum)
+
+    third_has_begun = Event()
+    monkeypatch.setattr(lab.portal.storage, "complete", overlap)
+    with ThreadPoolExecutor(1) as pool:
+        assert confirm(lab, file, name="b").status_int == 409
+        first_is_done.set()
+        assert others[0].result(30).status_int == 409
+    assert lab.get(path_of(file)).json == before
+
+
+def test_who_was_overtaken_by_a_confirmation_under_another_name_is_told(
+    lab: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = announce(lab)
+    send(lab, file)
+
+    def overtake() -> None:
+        # As if another confirmation, begun before, had just failed.
+        with lab.portal.database.engine.begin() as connection:
+            connection.execute(text("UPDATE files SET state = 'announced', name = 'a.fq', former = NULL"))
+        assert confirm(lab, file).status_int == 200
+
+    do_before(monkeypatch, lab.portal.storage, "complete", overtake)
+    assert_refused(confirm(lab, file, name="b"), 403, ("not_modifiable", None))
+    assert lab.get(path_of(file)).json["name"] == "a.fq"
 
 
 # Deleting.

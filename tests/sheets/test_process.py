@@ -94,6 +94,16 @@ def test_a_file_that_the_system_knows_is_handed_over(tmp_path: Path) -> None:
         assert not file.closed
 
 
+def test_a_process_with_more_open_files_than_select_takes() -> None:
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        assert max(opened) > 1024
+        assert read(b"Name\nx\n")
+    finally:
+        for number in opened:
+            os.close(number)
+
+
 def test_a_reason_of_the_child_is_ours() -> None:
     with refused("sheet_encoding"):
         read(b"a,b\n\xff")
