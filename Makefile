@@ -12,14 +12,26 @@ N ?= 200000
 SEED ?= $(shell date +%s)
 KILLS ?= 150
 
-.PHONY: run test check test-faults soak-faults fuzz bench docs pictures lock clean
+PORTAL := datameta/web/portal/index.html
+FRONTEND := $(shell find frontend -type f -not -path '*/node_modules/*' -not -name schema.d.ts 2>/dev/null)
+
+.PHONY: run portal test check test-faults soak-faults fuzz bench docs pictures lock clean
 
 ## run: serve a demo portal on http://127.0.0.1:8080
-run: $(VENV)/.installed
+run: $(VENV)/.installed $(PORTAL)
 	$(BIN)/datameta serve --demo
 
+## portal: build the browser application anew
+portal: $(VENV)/.installed
+	$(BIN)/python frontend/build.py
+
+$(PORTAL): $(FRONTEND) openapi.yaml | $(VENV)/.installed
+	$(BIN)/python frontend/build.py
+
 ## test: lint, types, and every test, with the coverage of the rules
-test: $(VENV)/.installed-test
+test: $(VENV)/.installed-test $(PORTAL)
+	$(BIN)/python frontend/build.py npm run --silent check
+	$(BIN)/python frontend/build.py npm run --silent test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -65,7 +77,7 @@ lock: $(VENV)/.installed-test
 
 ## clean: remove the environment and the demo portal's data
 clean:
-	rm -rf $(VENV) var
+	rm -rf $(VENV) var frontend/node_modules datameta/web/portal
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

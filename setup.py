@@ -1,8 +1,22 @@
 """The package: dependencies with floors; ``requirements.lock`` has the exact set that is tested."""
 
+import runpy
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+FRONTEND = Path(__file__).parent / "frontend/build.py"
+
+
+class BuildWithFrontend(build_py):
+    """Builds the browser application into the package before the package is copied; a source tree is left as it is."""
+
+    def run(self) -> None:
+        if not self.editable_mode:
+            runpy.run_path(str(FRONTEND))["build"]()
+        super().run()
+
 
 setup(
     name="datameta",
@@ -17,8 +31,9 @@ setup(
         # Both are links to the top of the repository, and files in the wheel.
         "datameta": ["walkthrough.sh", "alembic/env.py", "alembic/script.py.mako", "alembic/versions/*.py", "data/*"],
         "datameta.api": ["openapi.yaml"],
-        "datameta.web": ["explorer.*"],
+        "datameta.web": ["explorer.*", "portal/*", "portal/assets/*"],
     },
+    cmdclass={"build_py": BuildWithFrontend},
     entry_points={
         "console_scripts": ["datameta = datameta.cli:main"],
         "paste.app_factory": ["main = datameta:main"],

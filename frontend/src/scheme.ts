@@ -1,0 +1,14 @@
+/** Light, dark, or as the system: the reader's choice is kept in the browser. */
+import { ref, watchEffect } from 'vue'
+
+export const SCHEMES = ['auto', 'light', 'dark'] as const
+export type Scheme = (typeof SCHEMES)[number]
+const STORED = 'datameta.scheme'
+const stored = localStorage.getItem(STORED) as Scheme | null
+export const scheme = ref<Scheme>(stored && SCHEMES.includes(stored) ? stored : 'auto')
+
+watchEffect(() => {
+  if (scheme.value === 'auto') delete document.documentElement.dataset.scheme
+  else document.documentElement.dataset.scheme = scheme.value
+  localStorage.setItem(STORED, scheme.value)
+})

@@ -1,0 +1,137 @@
+"""The browser application over a real portal, in Debian's Chromium, as people use it.
+
+``page`` must have had nothing to complain of at its end: no error on the console, no breach of the policy.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.e2e.conftest import REPOSITORY, Served, serve_cleanly
+
+AXE = REPOSITORY / "frontend/node_modules/axe-core/axe.min.js"
+BUILT = REPOSITORY / "datameta/web/portal/index.html"
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa"]
+REFUSED = re.compile(r"Failed to load resource: the server responded with a status of 4\d\d")
+"""What Chromium says of every refusal, also of one that the page expects."""
+SCREENSHOTS = os.environ.get("DATAMETA_SCREENSHOTS")
+"""Where pictures of the pages go; without it none are taken."""
+
+
+@dataclass
+class Site:
+    """A demo portal: where it is, and its users' passwords by the first word of their address."""
+
+    served: Served
+    address: str
+    passwords: dict[str, str]
+
+    def call(self, who: str, method: str, path: str, **rest: Any) -> requests.Response:
+        """Make a call of the API as a user, by a session of their own."""
+        with requests.Session() as session:
+            body = {"email": email_of(who), "password": self.passwords[who]}
+            answer = session.post(f"{self.address}/api/v1/sessions", json=body, timeout=60)
+            assert answer.status_code == 200, answer.text
+            session.headers["X-CSRF-Token"] = answer.json()["csrfToken"]
+            return session.request(method, f"{self.address}/api/v1{path}", timeout=60, **rest)
+
+
+def email_of(who: str) -> str:
+    """Return the address of a user of the demo: lab, group.admin, site.read, site.admin, other.lab, bot."""
+    return f"{who}@demo.example"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium; where nothing may be left out, its absence is a failure."""
+    path = shutil.which("chromium")
+    for message in ([] if path else ["Chromium is not installed"]) + ([] if BUILT.exists() else ["run: make portal"]):
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
+    with sync_playwright() as playwright:
+        # Root, as which tests may run in a container, has no sandbox.
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A demo portal of this module with local storage."""
+    folder = tmp_path_factory.mktemp("portal")
+    with serve_cleanly(folder / "home", folder, "--demo") as served:
+        passwords = json.loads((folder / "home/demo.json").read_text("utf-8"))["passwords"]
+        yield Site(served, served.address, {email.split("@")[0]: word for email, word in passwords.items()})
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser of somebody's own, in English and in Berlin."""
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 900}, locale="en-GB", timezone_id="Europe/Berlin", accept_downloads=True
+    )
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    context.set_default_timeout(20_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def watch() -> Iterator[Callable[[Page], Page]]:
+    """Watch a page; at the end of the test none may have complained."""
+    complaints: list[str] = []
+
+    def watch(page: Page) -> Page:
+        page.on(
+            "console",
+            lambda message: (
+                complaints.append(message.text)
+                if message.type in ("error", "warning") and not REFUSED.match(message.text)
+                else None
+            ),
+        )
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        return page
+
+    yield watch
+    assert complaints == []
+
+
+@pytest.fixture
+def page(context: BrowserContext, watch: Callable[[Page], Page]) -> Page:
+    """A page of a browser without a session."""
+    return watch(context.new_page())
+
+
+def sign_in(page: Page, site: Site, who: str, path: str = "/") -> None:
+    """Open a page as somebody: they are asked to sign in first, and get where they wanted."""
+    page.goto(site.address + path)
+    page.get_by_label("E-mail address").fill(email_of(who))
+    page.get_by_label("Password", exact=True).fill(site.passwords[who])
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("button", name=re.compile("Sign out|Abmelden"))).to_be_visible()
+
+
+def check_page(page: Page, name: str) -> None:
+    """Demand that nobody is shut out, in both colour schemes (WCAG 2.2 A and AA), and take the pictures."""
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        if not page.evaluate("() => 'axe' in window"):
+            page.evaluate(AXE.read_text("utf-8"))
+        found = page.evaluate("rules => axe.run({ runOnly: rules })", RULES)
+        assert [
+            (violation["id"], violation["help"], [node["html"][:200] for node in violation["nodes"][:5]])
+            for violation in found["violations"]
+        ] == [], f"{name}, {scheme}"
+        if SCREENSHOTS:
+            Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
+            page.screenshot(path=f"{SCREENSHOTS}/{name}-{scheme}.png", full_page=True)
+    page.emulate_media(color_scheme="light")
