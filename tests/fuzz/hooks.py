@@ -39,6 +39,7 @@ PATHS = {
     "files": "files",
     "get-file-url": "contents",
     "groups": "groups",
+    "jobs": "jobs",
     "keys": "keys",
     "metadata": "fields",
     "metadatasets": "metadatasets",
@@ -56,6 +57,7 @@ NAMES = {
     "fileIds": "files",
     "groupId": "groups",
     "metadatasetId": "metadatasets",
+    "metadatumId": "fields",
     "metadatasetIds": "metadatasets",
     "org_select": "groups",
     "serviceId": "services",
@@ -193,6 +195,8 @@ def fill_body(name: str, case: Any, number: int) -> None:
         body |= {"name": f"Fuzz {number}", "email": f"fuzz-{number}@example.org"}
     if name in ("createGroup", "changeGroupName", "postService", "putService", "createMetaDatum") and "name" in body:
         body["name"] = f"{body['name'] or ''} {number}"[-255:]
+    if name == "tryField" and isinstance(body.get("metadatum"), dict):
+        body["metadatum"] = {**body["metadatum"], "serviceId": None}
     if name == "updateAppSettings":
         body["value"] = str(number % 40)
     case.body = body
@@ -263,7 +267,9 @@ def refusal_is_a_list_of_problems(ctx: Any, response: Any, case: Any) -> None:
 @schemathesis.check
 def answer_tells_no_secret(ctx: Any, response: Any, case: Any) -> None:
     """No answer shows a trace, SQL, a path of the server or a hash."""
-    if "octet-stream" not in str(response.headers.get("content-type")):
+    # Where the store is, is what a site admin asks for.
+    is_told = case.operation.definition.raw["operationId"] == "checkStorage"
+    if not is_told and "octet-stream" not in str(response.headers.get("content-type")):
         leak = LEAKS.search(response.content.decode("utf-8", "replace"))
         assert leak is None, f"the answer shows {leak}"
 
