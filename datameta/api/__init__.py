@@ -34,6 +34,7 @@ VIEW_MODULES = (
     "services",
     "sessions",
     "sheets",
+    "site",
     "submissions",
     "totp",
     "transfers",

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from datameta import __version__
 from datameta.authz import Actor, may_view_service, may_view_user_roles
 from datameta.clock import as_utc, to_wire, utc_now
 from datameta.identifiers import to_identifier
@@ -16,7 +17,8 @@ from datameta.logic.parts import count_parts
 from datameta.logic.refinements import RefinementView
 from datameta.logic.registrations import RegistrationView
 from datameta.logic.services import ServiceView
-from datameta.logic.sheets import Report, StagedRow, TableReport
+from datameta.logic.sheets import ReadRow, Report, StagedRow, TableReport
+from datameta.logic.site import SiteView
 from datameta.logic.submissions import Submitted
 from datameta.logic.uploads import PartUpload
 from datameta.logic.users import UserView
@@ -318,6 +320,25 @@ def show_user_view(view: UserView) -> dict[str, Any]:
     }
 
 
+def show_site(view: SiteView) -> dict[str, Any]:
+    """SiteResponse."""
+    return {
+        "name": view.name,
+        "welcome": view.welcome,
+        "notice": view.notice,
+        "color": view.color,
+        "logo": view.logo,
+        "imprint": view.imprint,
+        "contact": view.contact,
+        "version": __version__,
+        "uploadMode": "direct" if view.upload_is_direct else "gateway",
+        "sheetMaxBytes": view.sheet_max_bytes,
+        "isDemo": view.is_demo,
+        "hasMail": view.has_mail,
+        "hasRegistration": view.has_registration,
+    }
+
+
 def show_setting(view: SettingView) -> dict[str, Any]:
     """AppSettingsResponse."""
     return {
@@ -411,6 +432,11 @@ def show_sheet_report(report: Report) -> dict[str, Any]:
             for file in report.files
         ],
     }
+
+
+def show_sheet_row(row: ReadRow) -> dict[str, Any]:
+    """ReadRow."""
+    return {"sheet": row.sheet, "row": row.row, "values": row.values}
 
 
 def show_staged_sheet(report: Report, rows: Iterable[StagedRow]) -> dict[str, Any]:

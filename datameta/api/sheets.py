@@ -6,6 +6,7 @@ from pathlib import PurePath
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
+import orjson
 from pyramid.request import Request
 from pyramid.response import Response
 
@@ -21,6 +22,7 @@ CHUNK = 1 << 20
 LONGEST_NAME = 255
 TYPES = {
     "csv": "text/csv",
+    "json": "application/json",
     "ods": "application/vnd.oasis.opendocument.spreadsheet",
     "xlsm": "application/vnd.ms-excel.sheet.macroEnabled.12",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
@@ -29,6 +31,11 @@ TYPES = {
 
 @operation("checkSheet", validated=False)
 def check_sheet(request: Request) -> Any:
+    rows = request.GET.get("rows", "false")
+    if rows not in ("true", "false"):
+        raise ValidationError(Problem("The values that are allowed are true and false.", "invalid_value", "rows"))
+    if rows == "true":
+        return _give(lambda output: _check_with_rows(request, output))
     with _receive(request) as sheet:
         return serialize.show_sheet_report(sheets.check_sheet(**_place(request), sheet=sheet))
 
@@ -110,8 +117,22 @@ def _copy(source: BinaryIO, target: BinaryIO) -> int:
     return size
 
 
-def _give(write: Callable[[BinaryIO], tuple[str, str]]) -> Response:
-    """Return the file that ``write`` writes, saying of which kind it is and how it is called."""
+def _check_with_rows(request: Request, output: BinaryIO) -> tuple[str, None]:
+    """Write the report with its rows, which are never in memory as a whole."""
+    with _receive(request) as sheet, TemporaryFile() as content:
+        report = sheets.check_sheet(**_place(request), sheet=sheet, content=content)
+        shown = {**serialize.show_sheet_report(report), "fields": sheets.list_fields(report), "content": []}
+        output.write(orjson.dumps(shown).removesuffix(b"]}"))
+        separator = b""
+        for row in sheets.read_content(report, content):
+            output.write(separator + orjson.dumps(serialize.show_sheet_row(row)))
+            separator = b","
+        output.write(b"]}")
+    return "json", None
+
+
+def _give(write: Callable[[BinaryIO], tuple[str, str | None]]) -> Response:
+    """Return the file that ``write`` writes, saying of which kind it is and, if it has a name, how it is called."""
     output: BinaryIO = TemporaryFile()  # noqa: SIM115 - the server closes it with the answer
     try:
         kind, name = write(output)
@@ -121,7 +142,8 @@ def _give(write: Callable[[BinaryIO], tuple[str, str]]) -> Response:
     response = Response(app_iter=_read(output), content_type=TYPES[kind], charset=None)
     response.content_length = output.seek(0, 2)
     output.seek(0)
-    response.headers["Content-Disposition"] = make_disposition(name)
+    if name is not None:
+        response.headers["Content-Disposition"] = make_disposition(name)
     return response
 
 

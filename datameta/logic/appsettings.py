@@ -4,12 +4,14 @@ A setting that nobody has changed has its default, and no row. Its UUID comes fr
 has one all the same. Every value is text in the form of its type, and within the setting's bounds.
 """
 
+import base64
 import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, time
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID, uuid5
 
 from sqlalchemy import Connection, select
@@ -26,6 +28,14 @@ from datameta.models import AppSetting
 NAMESPACE = UUID("6b0f0d5e-6a3c-4a53-9d1c-6e2c6f1d2a77")
 MAX_MAIL_BODY = 10_000
 MAX_LINE = 255
+MAX_WELCOME = 10_000
+MAX_NOTICE = 1000
+MAX_LOGO_BYTES = 64 * 1024
+COLOR = re.compile("#[0-9A-Fa-f]{6}")
+LOGO = re.compile(r"data:image/(png|jpeg|webp);base64,([A-Za-z0-9+/]+={0,2})")
+"""Pictures only that hold nothing but dots: an SVG can hold a program."""
+BEGINNINGS = {"png": rb"\x89PNG\r\n\x1a\n", "jpeg": rb"\xff\xd8\xff", "webp": rb"RIFF.{4}WEBP"}
+"""How the files of each kind begin."""
 PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 """How a mail's text names what is filled in."""
 PLACEHOLDERS = {
@@ -126,6 +136,43 @@ def _check_optional_address(value: str) -> str | None:
     return _check_address(value) if value else None
 
 
+def _longest(most: int) -> Callable[[str], str | None]:
+    """Return the check of a text that may have several lines."""
+    return lambda value: None if len(value) <= most else f"a text of at most {most:,} characters"
+
+
+def _check_color(value: str) -> str | None:
+    return None if not value or COLOR.fullmatch(value) else "a colour such as #0a7d5c"
+
+
+def _check_logo(value: str) -> str | None:
+    found = LOGO.fullmatch(value)
+    if not value or (found and _is_picture(found[1], found[2])):
+        return None
+    return f"a PNG, JPEG or WebP picture of at most {MAX_LOGO_BYTES // 1024} KiB, as data:image/png;base64,…"
+
+
+def _is_picture(kind: str, encoded: str) -> bool:
+    try:
+        content = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        return False
+    return len(content) <= MAX_LOGO_BYTES and bool(re.match(BEGINNINGS[kind], content, re.DOTALL))
+
+
+def _check_link(value: str) -> str | None:
+    return None if not value or _is_link(value) else "an address such as https://www.example.org/imprint"
+
+
+def _is_link(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return False
+    is_web = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+    return is_web and _check_line(value) is None and " " not in value
+
+
 def _mail(kind: str, subject: str, body: str, doc: str) -> list[Setting]:
     """Return the two settings of one kind of mail."""
     known = PLACEHOLDERS[kind]
@@ -174,6 +221,16 @@ CATALOGUE: Mapping[str, Setting] = {
         _integer("registration_days", 30, 1, 365, "Days after which a request for an account lapses."),
         _text("user_agreement", "", "What one accepts who asks for an account; empty: nothing.", _accept),
         _text("site_name", "DataMeta", "What the site calls itself.", _check_name),
+        _text(
+            "site_welcome",
+            "",
+            "What the first page says, in paragraphs; empty: only the site's name.",
+            _longest(MAX_WELCOME),
+        ),
+        _text("site_notice", "", "What every page says on top, such as when the site is closed.", _longest(MAX_NOTICE)),
+        _text("site_color", "", "The colour of the site's pages, such as #0a7d5c; empty: the portal's.", _check_color),
+        _text("site_logo", "", "The site's logo: a PNG, JPEG or WebP picture, as a data: address.", _check_logo),
+        _text("site_imprint", "", "The address of the site's imprint; empty: there is no link.", _check_link),
         _text("support_email", "", "Whom users may ask for help; empty: nobody is named.", _check_optional_address),
         _text("mail_sender", "datameta@localhost", "The sender of every mail.", _check_address),
         *_mail(

@@ -47,9 +47,14 @@ class Demo:
     bot_key: str
 
 
+def has_demo(db: Session) -> bool:
+    """Say whether the demo site was added."""
+    return get_user_by_email(db, next(iter(USERS))) is not None
+
+
 def add_demo(db: Session, settings: Settings) -> Demo | None:
     """Add the demo site; None if it is there already."""
-    if get_user_by_email(db, next(iter(USERS))) is not None:
+    if has_demo(db):
         return None
     groups = {name: find_or_add_group(db, name=name, site_id_format=settings.id_groups)[0] for name in GROUPS}
     passwords = {email: make_password() for email in USERS}

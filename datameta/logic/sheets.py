@@ -127,6 +127,15 @@ class StagedRow:
     submission: Ref | None = None
 
 
+@dataclass(frozen=True)
+class ReadRow:
+    """A row as it was understood: a value for each of ``list_fields``, None where there is none or it can't be read."""
+
+    sheet: str
+    row: int
+    values: list[str | None]
+
+
 class SheetReader:
     """What reads sheets, for one process: so many at once as the settings allow."""
 
@@ -149,15 +158,33 @@ class SheetReader:
             self._places.release()
 
 
-def check_sheet(db: Session, actor: Actor, *, reader: SheetReader, sheet: Sheet) -> Report:
-    """Check a sheet; nothing is staged.
+def check_sheet(
+    db: Session, actor: Actor, *, reader: SheetReader, sheet: Sheet, content: BinaryIO | None = None
+) -> Report:
+    """Check a sheet; nothing is staged. ``content`` takes the rows as they were understood, for ``read_content``.
 
     Raises ``ValidationError`` if the file can't be read as a sheet, ``UnavailableError``.
     """
     check = _Check(db, actor, sheet)
-    for _ in check.run(reader):
-        pass
+    for batch in check.run(reader):
+        if content is not None:
+            content.writelines(check.write_rows(batch))
     return check.report
+
+
+def list_fields(report: Report) -> list[str]:
+    """Return the names of the fields that have a column, in the order of the columns."""
+    names = (column["field"] for table in report.tables for column in table.columns)
+    return list(dict.fromkeys(name for name in names if name is not None))
+
+
+def read_content(report: Report, content: BinaryIO) -> Iterator[ReadRow]:
+    """Yield the rows that a check has written."""
+    fields = list_fields(report)
+    content.seek(0)
+    for line in content:
+        sheet, number, texts = orjson.loads(line)
+        yield ReadRow(sheet, number, [texts.get(name) for name in fields])
 
 
 def stage_sheet(
@@ -243,6 +270,14 @@ class _Check:
                 else:
                     self._take(said)
         self._check_template()
+
+    def write_rows(self, batch: Batch) -> Iterator[bytes]:
+        """Yield a line of JSON for each row of the last of ``report.tables``."""
+        sheet = self.report.tables[-1].name
+        for number, record, _ in batch:
+            fields = (field for field in self._fields if field.key in record)
+            texts = {field.name: records.show_value(field, record[field.key]) for field in fields}
+            yield orjson.dumps([sheet, number, texts], option=orjson.OPT_APPEND_NEWLINE)
 
     def _take(self, said: dict[str, Any]) -> None:
         report = self.report

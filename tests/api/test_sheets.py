@@ -2,6 +2,7 @@
 
 import csv
 import io
+import tracemalloc
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
@@ -16,7 +17,7 @@ from datameta.api import load_spec
 from datameta.api.sheets import LONGEST_NAME
 from datameta.logic import sheets
 from datameta.models import MetaDataSet
-from tests.conftest import Client, Portal, announce, assert_refused, counted, list_events, set_setting, sign_in
+from tests.conftest import API, Client, Portal, announce, assert_refused, counted, list_events, set_setting, sign_in
 
 HEADER = ["Lab-ID", "Sampling date", "FileR1", "Note"]
 ROWS = [["S1", "14.03.2026", "s1.fq", "first"], ["S2", "15.03.2026", "s2.fq", "second"]]
@@ -289,3 +290,59 @@ def test_no_query_for_each_row(lab: Client) -> None:
 def test_the_site_gives_its_name_to_the_template(lab: Client) -> None:
     set_setting(lab.portal, "site_name", "Nordlab")
     assert 'filename="Nordlab samples.xlsx"' in lab.get("/sheets/template").headers["Content-Disposition"]
+
+
+def test_a_check_gives_the_rows_as_they_were_understood(lab: Client) -> None:
+    book = openpyxl.Workbook()
+    assert book.active is not None
+    book.active.append(["Note", "Weather", "Lab-ID", "Sampling date"])
+    book.active.append(["first", "sunny", "S1", "4.3.2026"])
+    book.active.append(["a, “b”\n", "", "X", "2026-03-15"])
+    book.active.append([None, "rain", None, None])
+    book.active.append(["=1/0", None, "S2", None])
+    book.create_sheet("Second").append(["FileR1", "Lab-ID"])
+    book["Second"].append(["s1.fq", "S3"])
+    saved = io.BytesIO()
+    book.save(saved)
+    answer = send_sheet(lab, "check", saved.getvalue(), "run.xlsx", rows="true")
+    assert answer.content_type == "application/json"
+    assert answer.json["fields"] == ["Note", "Lab-ID", "Sampling date", "FileR1"]
+    assert answer.json["content"] == [
+        {"sheet": "Sheet", "row": 2, "values": ["first", "S1", "04.03.2026", None]},
+        {"sheet": "Sheet", "row": 3, "values": ["a, “b”\n", "X", "2026-03-15", None]},
+        {"sheet": "Sheet", "row": 5, "values": [None, "S2", None, None]},
+        {"sheet": "Second", "row": 2, "values": [None, "S3", None, "s1.fq"]},
+    ]
+    plain = send_sheet(lab, "check", saved.getvalue(), "run.xlsx", rows="false").json
+    assert plain == {key: value for key, value in answer.json.items() if key not in ("fields", "content")}
+    assert plain == send_sheet(lab, "check", saved.getvalue(), "run.xlsx").json
+
+
+def test_a_check_of_a_sheet_without_rows_gives_none(lab: Client) -> None:
+    answer = send_sheet(lab, "check", make_csv(), rows="true").json
+    assert (answer["fields"], answer["content"]) == (HEADER, [])
+
+
+def test_a_check_with_rows_refuses_as_without(lab: Client) -> None:
+    assert_refused(send_sheet(lab, "check", make_csv(*ROWS), rows="yes"), 400, ("invalid_value", "rows"))
+    assert_refused(send_sheet(lab, "check", b"", rows="true"), 400, ("missing_body", None))
+    assert_refused(send_sheet(lab, "check", b"\xff\x00", rows="true"), 400, ("sheet_encoding", None))
+
+
+def test_the_rows_of_a_check_are_never_in_memory_as_a_whole(lab: Client) -> None:
+    value = "x" * 8000
+    sheet = make_csv(*([f"S{number}", "", "", value] for number in range(2500)))
+    headers = {"Authorization": f"Bearer {lab.token}"}
+    environ = webtest.TestRequest.blank(
+        f"{API}/sheets/check?filename=run.csv&rows=true", method="POST", body=sheet, headers=headers
+    ).environ
+    tracemalloc.start()
+    try:
+        pieces = lab.portal.app.app(environ, lambda status, headers: None)
+        size = sum(map(len, pieces))
+        pieces.close()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size > len(sheet)
+    assert peak < len(sheet)

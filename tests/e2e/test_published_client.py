@@ -35,6 +35,7 @@ NEWER = {
     "getRecordRules",
     "getRefinement",
     "getSheetTemplate",
+    "getSite",
     "getSubmission",
     "getUploadSession",
     "getVocabulary",

@@ -23,6 +23,7 @@ PUBLIC_OPERATIONS = {
     ("get", "/server"),
     ("post", "/registrations"),
     ("get", "/registrationsettings"),
+    ("get", "/site"),
 }
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 RAW_BYTES = {"application/octet-stream", "*/*"}
