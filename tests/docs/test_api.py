@@ -47,6 +47,7 @@ def show_site(recorder: Recorder, portal: Portal, admin: Client) -> None:
     settings = recorder.show(admin, "appSettings").json
     name = next(setting for setting in settings if setting["key"] == "site_name")
     recorder.show(admin, "updateAppSettings", {"value": "Genome registry"}, id=name["id"]["uuid"])
+    recorder.show(stranger, "getSite")
     recorder.show(stranger, "getRegistrationSettings")
     wish = {
         "name": "Noor New",
@@ -179,7 +180,7 @@ def send_sample_sheets(recorder: Recorder, lab: Client) -> None:
     """Show a sheet with a mistake, and the same without it."""
     bad, good = (f"Lab-ID,ZIPCode\nS-101,{code}\n".encode() for code in ("72", "721"))
     recorder.show(lab, "getSheetTemplate")
-    recorder.show(lab, "checkSheet", query="?filename=run7.csv", sheet=bad)
+    recorder.show(lab, "checkSheet", query="?filename=run7.csv&rows=true", sheet=bad)
     recorder.show(lab, "annotateSheet", query="?filename=run7.csv", sheet=bad)
     recorder.show(lab, "stageSheet", query="?filename=run7.csv", sheet=good)
 
