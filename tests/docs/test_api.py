@@ -86,6 +86,8 @@ def show_fields(recorder: Recorder, admin: Client, service: str) -> None:
         "serviceId": None,
     }
     added = recorder.show(admin, "createMetaDatum", definition).json
+    trial = {"metadatum": definition | {"isMandatory": True}, "metadatumId": added["id"]["uuid"], "value": "72"}
+    recorder.show(admin, "tryField", trial)
     recorder.show(admin, "updateMetaDatum", definition | {"isMandatory": True}, id=added["id"]["uuid"])
     admin.add_field("Lab-ID", order=100, isMandatory=True, isSiteUnique=True)
     admin.add_field("Reads", order=300, isFile=True)
