@@ -15,6 +15,7 @@ from datameta.logic.fields import Condition, Field, Rulebook, Term
 from datameta.logic.files import Download, Upload
 from datameta.logic.metadatasets import MetaDataSetRow
 from datameta.logic.parts import count_parts
+from datameta.logic.previews import Preview
 from datameta.logic.refinements import RefinementView
 from datameta.logic.registrations import RegistrationView
 from datameta.logic.services import ServiceView
@@ -363,6 +364,11 @@ def show_setting(view: SettingView) -> dict[str, Any]:
         "valueType": view.setting.value_type,
         "value": view.value,
     }
+
+
+def show_preview(preview: Preview) -> dict[str, Any]:
+    """MailPreview."""
+    return {"subject": preview.subject, "text": preview.text, "problems": show_problems(preview.problems)}
 
 
 def show_registration(view: RegistrationView) -> dict[str, Any]:

@@ -30,7 +30,7 @@ READ_SETS = (
 )
 ROLE_KEYS = ("groupAdmin", "siteAdmin", "siteRead", "email")
 # An address for a file leaves a token and an event behind, a check of a submission or a sheet nothing.
-EXCEPTIONS = ("getFileUrl", "prevalidateSubmission", "checkSheet", "annotateSheet", "tryField")
+EXCEPTIONS = ("getFileUrl", "prevalidateSubmission", "checkSheet", "annotateSheet", "tryField", "previewAppSetting")
 ENDS_ITS_SESSION = ("deleteCurrentSession",)
 _numbers = count(1)
 
@@ -298,6 +298,7 @@ REQUESTS: dict[str, Callable[[Call], dict[str, Any]]] = {
     "postService": _name_anew,
     "putService": _name_anew,
     "updateAppSettings": lambda call: {"json": {"value": f"support{next(_numbers)}@example.org"}},
+    "previewAppSetting": lambda call: {"json": {"value": "Hello {name}"}},
     "postRegistration": lambda call: {"json": make_registration(_make_address(), call.client.group)},
     "answerRegistration": lambda call: {"json": {"accept": True}},
 }

@@ -31,6 +31,7 @@ def test_the_document_shows_every_operation_as_it_answers(portal: Portal) -> Non
     show_sessions(recorder, portal, lab)
     show_second_factor(recorder, admin, lab)
     show_events(recorder, admin, lab)
+    look_after_the_site(recorder, admin)
     assert set(recorder.examples) == set(recorder.operations)
     check_document("api.md", recorder.render())
 
@@ -47,7 +48,6 @@ def show_site(recorder: Recorder, portal: Portal, admin: Client) -> None:
     settings = recorder.show(admin, "appSettings").json
     name = next(setting for setting in settings if setting["key"] == "site_name")
     recorder.show(admin, "updateAppSettings", {"value": "Genome registry"}, id=name["id"]["uuid"])
-    recorder.show(stranger, "getSite")
     recorder.show(stranger, "getRegistrationSettings")
     wish = {
         "name": "Noor New",
@@ -86,8 +86,6 @@ def show_fields(recorder: Recorder, admin: Client, service: str) -> None:
         "serviceId": None,
     }
     added = recorder.show(admin, "createMetaDatum", definition).json
-    trial = {"metadatum": definition | {"isMandatory": True}, "metadatumId": added["id"]["uuid"], "value": "72"}
-    recorder.show(admin, "tryField", trial)
     recorder.show(admin, "updateMetaDatum", definition | {"isMandatory": True}, id=added["id"]["uuid"])
     admin.add_field("Lab-ID", order=100, isMandatory=True, isSiteUnique=True)
     admin.add_field("Reads", order=300, isFile=True)
@@ -239,3 +237,15 @@ def show_second_factor(recorder: Recorder, admin: Client, lab: Client) -> None:
 def show_events(recorder: Recorder, admin: Client, lab: Client) -> None:
     recorder.show(lab, "listUserEvents", query="?limit=2", id=lab.site_id)
     recorder.show(admin, "listAuditEvents", query="?event=user.changed&limit=10")
+
+
+def look_after_the_site(recorder: Recorder, admin: Client) -> None:
+    recorder.show(admin.portal.anonymous(), "getSite")
+    field = next(field for field in admin.get("/metadata").json if field["name"] == "ZIPCode")
+    draft = {name: "" if value is None else value for name, value in field.items() if name != "id"}
+    trial = {"metadatum": draft | {"regExp": "[0-9]{5}", "serviceId": None}, "metadatumId": field["id"]["uuid"]}
+    recorder.show(admin, "tryField", trial | {"value": "72076"})
+    settings = admin.get("/appsettings").json
+    text = next(setting for setting in settings if setting["key"] == "mail_totp_removed_body")
+    words = "Hello {name},\n\nyour second factor at {site_name} was removed.\n"
+    recorder.show(admin, "previewAppSetting", {"value": words}, id=text["id"]["uuid"])

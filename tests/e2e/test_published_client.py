@@ -51,6 +51,7 @@ NEWER = {
     "listUserEvents",
     "listUsers",
     "openUploadSession",
+    "previewAppSetting",
     "renewUploadUrl",
     "requestPasswordReset",
     "setRecordRules",
