@@ -28,6 +28,7 @@ from datameta.logic.users import UserView
 from datameta.models import ApiKey, AuditEvent, File, FileState, Group, MetaDatum, User
 from datameta.sheets.findings import Finding
 from datameta.sheets.values import Severity, to_letters
+from datameta.storage import Finding as StoreFinding
 from datameta.storage import Part
 
 SESSION_STATES = {
@@ -363,6 +364,18 @@ def show_setting(view: SettingView) -> dict[str, Any]:
         "key": view.setting.key,
         "valueType": view.setting.value_type,
         "value": view.value,
+    }
+
+
+def show_storage_check(backend: str, findings: Sequence[StoreFinding]) -> dict[str, Any]:
+    """StorageCheck."""
+    states = {True: "ok", None: "warning", False: "failed"}
+    return {
+        "backend": backend,
+        "isReady": all(finding.ok is not False for finding in findings),
+        "checks": [
+            {"name": finding.name, "state": states[finding.ok], "message": finding.detail} for finding in findings
+        ],
     }
 
 

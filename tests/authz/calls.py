@@ -29,8 +29,16 @@ READ_SETS = (
     "updateMetaDataSet",
 )
 ROLE_KEYS = ("groupAdmin", "siteAdmin", "siteRead", "email")
-# An address for a file leaves a token and an event behind, a check of a submission or a sheet nothing.
-EXCEPTIONS = ("getFileUrl", "prevalidateSubmission", "checkSheet", "annotateSheet", "tryField", "previewAppSetting")
+# An address for a file leaves a token and an event behind; checks, trials and previews nothing.
+EXCEPTIONS = (
+    "getFileUrl",
+    "prevalidateSubmission",
+    "checkSheet",
+    "annotateSheet",
+    "tryField",
+    "previewAppSetting",
+    "checkStorage",
+)
 ENDS_ITS_SESSION = ("deleteCurrentSession",)
 _numbers = count(1)
 

@@ -249,3 +249,4 @@ def look_after_the_site(recorder: Recorder, admin: Client) -> None:
     text = next(setting for setting in settings if setting["key"] == "mail_totp_removed_body")
     words = "Hello {name},\n\nyour second factor at {site_name} was removed.\n"
     recorder.show(admin, "previewAppSetting", {"value": words}, id=text["id"]["uuid"])
+    recorder.show(admin, "checkStorage")

@@ -21,6 +21,7 @@ NEWER = {
     "answerRegistration",
     "beginTotp",
     "checkSheet",
+    "checkStorage",
     "completeUploadSession",
     "confirmTotp",
     "createGroup",
