@@ -25,6 +25,7 @@ VIEW_MODULES = (
     "audit",
     "files",
     "groups",
+    "jobs",
     "keys",
     "metadata",
     "metadatasets",

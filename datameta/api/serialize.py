@@ -13,6 +13,7 @@ from datameta.logic import records
 from datameta.logic.appsettings import SettingView
 from datameta.logic.fields import Condition, Field, Rulebook, Term
 from datameta.logic.files import Download, Upload
+from datameta.logic.jobs import JobView
 from datameta.logic.metadatasets import MetaDataSetRow
 from datameta.logic.parts import count_parts
 from datameta.logic.previews import Preview
@@ -364,6 +365,19 @@ def show_setting(view: SettingView) -> dict[str, Any]:
         "key": view.setting.key,
         "valueType": view.setting.value_type,
         "value": view.value,
+    }
+
+
+def show_job(view: JobView) -> dict[str, Any]:
+    """Job."""
+    return {
+        "id": view.id,
+        "task": view.task,
+        "status": view.status,
+        "attempts": view.attempts,
+        "queuedAt": to_wire(view.queued_at),
+        "lastAt": None if view.last_at is None else to_wire(view.last_at),
+        "detail": view.detail,
     }
 
 

@@ -4,6 +4,7 @@ import hashlib
 from typing import Any
 
 import pyotp
+from sqlalchemy import text
 
 from tests.conftest import API, BASE_URL, PASSWORD, Client, Portal, announce, sign_in
 from tests.docs import check_document
@@ -246,7 +247,11 @@ def look_after_the_site(recorder: Recorder, admin: Client) -> None:
     trial = {"metadatum": draft | {"regExp": "[0-9]{5}", "serviceId": None}, "metadatumId": field["id"]["uuid"]}
     recorder.show(admin, "tryField", trial | {"value": "72076"})
     settings = admin.get("/appsettings").json
-    text = next(setting for setting in settings if setting["key"] == "mail_totp_removed_body")
+    body = next(setting for setting in settings if setting["key"] == "mail_totp_removed_body")
     words = "Hello {name},\n\nyour second factor at {site_name} was removed.\n"
-    recorder.show(admin, "previewAppSetting", {"value": words}, id=text["id"]["uuid"])
+    recorder.show(admin, "previewAppSetting", {"value": words}, id=body["id"]["uuid"])
     recorder.show(admin, "checkStorage")
+    [mail, *_] = recorder.show(admin, "listJobs", query="?status=todo").json
+    with admin.portal.database.sessions.begin() as db:
+        db.execute(text("UPDATE procrastinate_jobs SET status = 'failed' WHERE id = :id"), {"id": mail["id"]})
+    recorder.show(admin, "retryJob", id=str(mail["id"]))
