@@ -37,6 +37,7 @@ PATHS = {
     "files": "files",
     "get-file-url": "contents",
     "groups": "groups",
+    "jobs": "jobs",
     "keys": "keys",
     "metadata": "fields",
     "metadatasets": "metadatasets",
@@ -182,6 +183,8 @@ def fill_body(name: str, case: Any, number: int) -> None:
         body |= {"name": f"Fuzz {number}", "email": f"fuzz-{number}@example.org"}
     if name in ("createGroup", "changeGroupName", "postService", "putService", "createMetaDatum") and "name" in body:
         body["name"] = f"{body['name'] or ''} {number}"[-255:]
+    if name == "tryField" and isinstance(body.get("metadatum"), dict):
+        body["metadatum"] = {**body["metadatum"], "serviceId": None}
     if name == "updateAppSettings":
         body["value"] = str(number % 40)
     case.body = body
