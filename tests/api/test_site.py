@@ -92,6 +92,7 @@ def test_how_the_portal_runs_is_shown(portal: Portal) -> None:
         ("site_logo", make_logo(b"<svg/>")),
         ("site_logo", make_logo(PNG, "jpeg")),
         ("site_logo", make_logo(PNG) + "A"),
+        ("site_logo", "data:image/png;base64,iVBOR"),
         ("site_logo", make_logo(PNG) + "\n"),
         ("site_logo", make_logo(PNG + bytes(MAX_LOGO_BYTES - len(PNG) + 1))),
         ("site_imprint", "www.example.org"),
