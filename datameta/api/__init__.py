@@ -35,6 +35,7 @@ VIEW_MODULES = (
     "sessions",
     "sheets",
     "site",
+    "storage",
     "submissions",
     "totp",
     "transfers",

@@ -264,7 +264,8 @@ class World:
 
     def _add_setting(self, state: str, owner: Client) -> Thing:
         settings = self.root.get("/appsettings").json
-        return next(_name(setting) for setting in settings if setting["key"] == "support_email")
+        key = "mail_reset_body" if state == "mail" else "support_email"
+        return next(_name(setting) for setting in settings if setting["key"] == key)
 
     def _add_registration(self, state: str, owner: Client) -> Thing:
         email = f"{uuid4().hex}@example.org"

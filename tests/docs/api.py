@@ -66,6 +66,7 @@ class Mask:
             (r"datameta=\w+", lambda m: "datameta=COOKIE"),
             (r"expires=[^;]+ GMT", lambda m: "expires=Thu, 31-Jan-2030 12:00:00 GMT"),
             (re.escape(BASE_URL), lambda m: SHOWN_URL),
+            (r"^/\S+/home/storage$", lambda m: "/srv/datameta/storage"),
         ]
         for pattern, replace in replacements:
             text = re.sub(pattern, replace, text)
