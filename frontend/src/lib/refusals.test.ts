@@ -5,7 +5,11 @@ import { setLocale } from '@/i18n'
 import { inWords } from './refusals'
 
 const SOURCE = resolve(import.meta.dirname, '..')
-const PROBLEM = { error_code: 'duplicate_name', message: 'There is a group with this name already.', field: 'name' }
+const PROBLEM = {
+  error_code: 'duplicate_name',
+  message: 'There is a group with this name already.',
+  field: 'name',
+}
 
 afterEach(() => setLocale('en'))
 
