@@ -424,6 +424,8 @@ def show_site(view: SiteView) -> dict[str, Any]:
         "version": __version__,
         "uploadMode": "direct" if view.upload_is_direct else "gateway",
         "sheetMaxBytes": view.sheet_max_bytes,
+        "passwordMinLength": view.password_min_length,
+        "passwordMinLengthSecondFactor": view.password_min_length_second_factor,
         "isDemo": view.is_demo,
         "hasMail": view.has_mail,
         "hasRegistration": view.has_registration,

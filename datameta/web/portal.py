@@ -23,7 +23,6 @@ BUILT = Path(str(files("datameta.web"))) / "portal"
 CACHE_SECONDS = 365 * 24 * 3600
 ENCODINGS = {"br": ".br", "gzip": ".gz"}
 """How a file may be sent, best first, and what the file is called then."""
-NOT_BUILT = "The browser application has not been built. Run: python frontend/build.py"
 
 
 def includeme(config: Configurator) -> None:
@@ -98,7 +97,8 @@ def _read_page() -> str:
     try:
         return (BUILT / "index.html").read_text("utf-8")
     except FileNotFoundError:
-        raise UnavailableError(NOT_BUILT, code="not_built") from None
+        message = "The browser application has not been built. Run: python frontend/build.py."
+        raise UnavailableError(message, code="not_built") from None
 
 
 @cache

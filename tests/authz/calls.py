@@ -12,7 +12,7 @@ import webtest
 
 from tests.authz.matrix import Cell, describe_operations, read_lists
 from tests.authz.world import CONTENT, ELSEWHERE, HOME, Thing, World, make_registration
-from tests.conftest import PASSWORD, Client
+from tests.conftest import PASSWORD, Client, make_second_factor
 
 CHECKSUM = hashlib.md5(CONTENT).hexdigest()
 SIZE_HEADER = {"DataMeta-File-Size": str(len(CONTENT))}
@@ -142,6 +142,10 @@ def _confirm_totp(call: Call) -> dict[str, Any]:
         return {"json": {"code": "000000"}}
     secret = call.client.post(f"/users/{call.id}/totp", {"password": PASSWORD}).json["secret"]
     return {"json": {"code": pyotp.TOTP(secret).now()}}
+
+
+def _prove_totp(call: Call) -> dict[str, Any]:
+    return {"json": {"password": PASSWORD, "code": make_second_factor(call.client)() if call.changes else "000000"}}
 
 
 def _create_user(call: Call) -> dict[str, Any]:
@@ -276,6 +280,8 @@ REQUESTS: dict[str, Callable[[Call], dict[str, Any]]] = {
     "requestPasswordReset": _request_reset,
     "beginTotp": lambda call: {"json": {"password": PASSWORD}},
     "confirmTotp": _confirm_totp,
+    "renewRecoveryCodes": _prove_totp,
+    "removeTotp": _prove_totp,
     "listUsers": _list_long,
     "createUser": _create_user,
     "userUpdateRequest": _change_user,

@@ -241,7 +241,11 @@ def show_sessions(recorder: Recorder, portal: Portal, lab: Client) -> None:
 def show_second_factor(recorder: Recorder, admin: Client, lab: Client) -> None:
     browser = sign_in(lab, NEW_PASSWORD)
     begun = recorder.show(browser, "beginTotp", {"password": NEW_PASSWORD}, id=lab.site_id).json
-    recorder.show(browser, "confirmTotp", {"code": pyotp.TOTP(begun["secret"]).now()}, id=lab.site_id)
+    code = pyotp.TOTP(begun["secret"]).now()
+    [code, *_] = recorder.show(browser, "confirmTotp", {"code": code}, id=lab.site_id).json["recoveryCodes"]
+    proof = {"password": NEW_PASSWORD, "code": code}
+    [code, *_] = recorder.show(browser, "renewRecoveryCodes", proof, id=lab.site_id).json["recoveryCodes"]
+    recorder.show(browser, "removeTotp", proof | {"code": code}, id=lab.site_id)
     recorder.show(admin, "deleteTotpSecret", id=lab.site_id)
 
 

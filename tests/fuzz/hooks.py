@@ -185,7 +185,7 @@ def fill_body(name: str, case: Any, number: int) -> None:
         body = {"checksum": hashlib.sha256(CONTENT).hexdigest()} if number % 2 else {}
     if name == "updateFile":
         body = {"contentUploaded": True}
-    if name in ("createSession", "createApiKey", "beginTotp"):
+    if name in ("createSession", "createApiKey", "beginTotp", "renewRecoveryCodes", "removeTotp"):
         body |= {key: WORLD["account"][key] for key in ("email", "password") if key in body}
     if name == "createApiKey":
         body.pop("expires", None)

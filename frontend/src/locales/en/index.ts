@@ -1,9 +1,11 @@
 import account from './account.json'
 import admin from './admin.json'
+import codes from './codes.json'
 import common from './common.json'
 import data from './data.json'
+import explorer from './explorer.json'
 import overview from './overview.json'
 import signin from './signin.json'
 import submit from './submit.json'
 
-export default { account, admin, common, data, overview, signin, submit }
+export default { account, admin, codes, common, data, explorer, overview, signin, submit }
