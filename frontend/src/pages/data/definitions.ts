@@ -1,5 +1,6 @@
 /** The site's fields and the names of its services, as far as the reader may know them. */
 import { api, type Schemas } from '@/api/client'
+import { idOf } from '@/lib/ids'
 import { current } from '@/session'
 
 export type Field = Schemas['MetaDataResponse']
@@ -27,8 +28,9 @@ export async function loadServices(fields: Field[]): Promise<Service[]> {
   const names = new Map(known.map(({ id, name }) => [id.uuid, name]))
   const services = new Map<string, Service>()
   for (const { name, serviceId } of filled) {
-    const { uuid, site } = serviceId!
-    const service = services.get(uuid) ?? { id: site, name: names.get(uuid) ?? site, fields: [] }
+    const { uuid } = serviceId!
+    const id = idOf(serviceId!)
+    const service: Service = services.get(uuid) ?? { id, name: names.get(uuid) ?? id, fields: [] }
     service.fields.push(name)
     services.set(uuid, service)
   }
