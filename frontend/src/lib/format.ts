@@ -33,6 +33,7 @@ export function formatSize(bytes: number): string {
   return new Intl.NumberFormat(locale(), {
     style: 'unit',
     unit: UNITS[power],
+    unitDisplay: power ? 'short' : 'long',
     maximumFractionDigits: value < 10 && power > 0 ? 1 : 0,
   }).format(value)
 }
