@@ -332,7 +332,7 @@ def test_a_file_says_what_it_is_and_comes(page: Page, site: Site, filled: Filled
     expect(page).to_have_url(f"{site.address}/data/files/{reads}")
     known = filled.lab.call("GET", f"/files/{reads}")
     expect(page.get_by_text(known["checksum"])).to_be_visible()
-    expect(page.get_by_text(f"({known['filesize']} bytes)")).to_be_visible()
+    expect(page.get_by_text(f"{known['filesize']} bytes")).to_be_visible()
     expect(page.get_by_text("Submitted", exact=True)).to_be_visible()
     expect(page.get_by_role("link", name="S-1", exact=True)).to_have_attribute(
         "href", f"/data/submissions/{filled.first['id']['site']}"
