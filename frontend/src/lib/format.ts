@@ -13,6 +13,13 @@ export function formatDate(iso: string): string {
   return new Intl.DateTimeFormat(locale(), { dateStyle: 'medium' }).format(new Date(iso))
 }
 
+/** A month that is written as 2026-11. */
+export function formatMonth(month: string): string {
+  const [year, number] = month.split('-').map(Number)
+  const format = new Intl.DateTimeFormat(locale(), { month: 'short', year: 'numeric' })
+  return format.format(new Date(year!, number! - 1))
+}
+
 export function formatNumber(value: number, digits = 0): string {
   return new Intl.NumberFormat(locale(), { maximumFractionDigits: digits }).format(value)
 }
@@ -26,6 +33,7 @@ export function formatSize(bytes: number): string {
   return new Intl.NumberFormat(locale(), {
     style: 'unit',
     unit: UNITS[power],
+    unitDisplay: power ? 'short' : 'long',
     maximumFractionDigits: value < 10 && power > 0 ? 1 : 0,
   }).format(value)
 }
