@@ -1,9 +1,11 @@
 import account from './account.json'
 import admin from './admin.json'
+import adminpeople from './adminpeople.json'
+import adminsite from './adminsite.json'
 import common from './common.json'
 import data from './data.json'
 import overview from './overview.json'
 import signin from './signin.json'
 import submit from './submit.json'
 
-export default { account, admin, common, data, overview, signin, submit }
+export default { account, admin, adminpeople, adminsite, common, data, overview, signin, submit }
