@@ -7,24 +7,29 @@ from typing import Any
 from datameta import __version__
 from datameta.authz import Actor, may_view_service, may_view_user_roles
 from datameta.clock import as_utc, to_wire, utc_now
+from datameta.errors import Problem
 from datameta.identifiers import to_identifier
 from datameta.logic import records
 from datameta.logic.appsettings import SettingView
 from datameta.logic.fields import Condition, Field, Rulebook, Term
 from datameta.logic.files import Download, Upload
+from datameta.logic.jobs import JobView
 from datameta.logic.metadatasets import MetaDataSetRow
 from datameta.logic.parts import count_parts
+from datameta.logic.previews import Preview
 from datameta.logic.refinements import RefinementView
 from datameta.logic.registrations import RegistrationView
 from datameta.logic.services import ServiceView
 from datameta.logic.sheets import ReadRow, Report, StagedRow, TableReport
 from datameta.logic.site import SiteView
 from datameta.logic.submissions import Submitted
+from datameta.logic.trials import Trial
 from datameta.logic.uploads import PartUpload
 from datameta.logic.users import UserView
 from datameta.models import ApiKey, AuditEvent, File, FileState, Group, MetaDatum, User
 from datameta.sheets.findings import Finding
 from datameta.sheets.values import Severity, to_letters
+from datameta.storage import Finding as StoreFinding
 from datameta.storage import Part
 
 SESSION_STATES = {
@@ -129,6 +134,20 @@ def show_refinement(view: RefinementView) -> dict[str, Any]:
         "isInteger": view.metadatum.is_integer,
         "missingTerms": view.metadatum.missing_terms,
         "termCount": view.term_count,
+    }
+
+
+def show_problems(problems: Iterable[Problem]) -> list[dict[str, Any]]:
+    """ProblemList."""
+    return [{"code": problem.code, "message": problem.message, "field": problem.field} for problem in problems]
+
+
+def show_trial(trial: Trial, *, has_value: bool) -> dict[str, Any]:
+    """FieldTrialResponse; without a value there is no verdict on one."""
+    return {
+        "definition": show_problems(trial.definition),
+        "value": show_problems(trial.value) if has_value and trial.value is not None else None,
+        "affectedStaged": trial.affected,
     }
 
 
@@ -347,6 +366,36 @@ def show_setting(view: SettingView) -> dict[str, Any]:
         "valueType": view.setting.value_type,
         "value": view.value,
     }
+
+
+def show_job(view: JobView) -> dict[str, Any]:
+    """Job."""
+    return {
+        "id": view.id,
+        "task": view.task,
+        "status": view.status,
+        "attempts": view.attempts,
+        "queuedAt": to_wire(view.queued_at),
+        "lastAt": None if view.last_at is None else to_wire(view.last_at),
+        "detail": view.detail,
+    }
+
+
+def show_storage_check(backend: str, findings: Sequence[StoreFinding]) -> dict[str, Any]:
+    """StorageCheck."""
+    states = {True: "ok", None: "warning", False: "failed"}
+    return {
+        "backend": backend,
+        "isReady": all(finding.ok is not False for finding in findings),
+        "checks": [
+            {"name": finding.name, "state": states[finding.ok], "message": finding.detail} for finding in findings
+        ],
+    }
+
+
+def show_preview(preview: Preview) -> dict[str, Any]:
+    """MailPreview."""
+    return {"subject": preview.subject, "text": preview.text, "problems": show_problems(preview.problems)}
 
 
 def show_registration(view: RegistrationView) -> dict[str, Any]:

@@ -29,8 +29,16 @@ READ_SETS = (
     "updateMetaDataSet",
 )
 ROLE_KEYS = ("groupAdmin", "siteAdmin", "siteRead", "email")
-# An address for a file leaves a token and an event behind, a check of a submission or a sheet nothing.
-EXCEPTIONS = ("getFileUrl", "prevalidateSubmission", "checkSheet", "annotateSheet")
+# An address for a file leaves a token and an event behind; checks, trials and previews nothing.
+EXCEPTIONS = (
+    "getFileUrl",
+    "prevalidateSubmission",
+    "checkSheet",
+    "annotateSheet",
+    "tryField",
+    "previewAppSetting",
+    "checkStorage",
+)
 ENDS_ITS_SESSION = ("deleteCurrentSession",)
 _numbers = count(1)
 
@@ -152,6 +160,10 @@ def _change_user(call: Call) -> dict[str, Any]:
     return {"json": {name: value for name, value in values.items() if name in call.state.split()}}
 
 
+def _try_field(call: Call) -> dict[str, Any]:
+    return {"json": {"metadatum": _define_field(call)["json"], "metadatumId": call.id}}
+
+
 def _define_field(call: Call) -> dict[str, Any]:
     unset = dict.fromkeys(("regexDescription", "longDescription", "example", "regExp", "dateTimeFmt"), "")
     rules = dict.fromkeys(("isMandatory", "isFile", "isSubmissionUnique", "isSiteUnique"), False)
@@ -264,6 +276,7 @@ REQUESTS: dict[str, Callable[[Call], dict[str, Any]]] = {
     "createMetaDatum": _define_field,
     "updateMetaDatum": _define_field,
     "setRefinement": _refine,
+    "tryField": _try_field,
     "setVocabulary": lambda call: {"json": {"terms": [{"term": f"Word {next(_numbers)}"}]}},
     "setRecordRules": _set_rules,
     "createMetaDataSet": _stage,
@@ -293,6 +306,7 @@ REQUESTS: dict[str, Callable[[Call], dict[str, Any]]] = {
     "postService": _name_anew,
     "putService": _name_anew,
     "updateAppSettings": lambda call: {"json": {"value": f"support{next(_numbers)}@example.org"}},
+    "previewAppSetting": lambda call: {"json": {"value": "Hello {name}"}},
     "postRegistration": lambda call: {"json": make_registration(_make_address(), call.client.group)},
     "answerRegistration": lambda call: {"json": {"accept": True}},
 }

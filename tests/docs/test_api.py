@@ -4,6 +4,7 @@ import hashlib
 from typing import Any
 
 import pyotp
+from sqlalchemy import text
 
 from tests.conftest import API, BASE_URL, PASSWORD, Client, Portal, announce, sign_in
 from tests.docs import check_document
@@ -31,6 +32,7 @@ def test_the_document_shows_every_operation_as_it_answers(portal: Portal) -> Non
     show_sessions(recorder, portal, lab)
     show_second_factor(recorder, admin, lab)
     show_events(recorder, admin, lab)
+    look_after_the_site(recorder, admin)
     assert set(recorder.examples) == set(recorder.operations)
     check_document("api.md", recorder.render())
 
@@ -179,7 +181,7 @@ def send_sample_sheets(recorder: Recorder, lab: Client) -> None:
     """Show a sheet with a mistake, and the same without it."""
     bad, good = (f"Lab-ID,ZIPCode\nS-101,{code}\n".encode() for code in ("72", "721"))
     recorder.show(lab, "getSheetTemplate")
-    recorder.show(lab, "checkSheet", query="?filename=run7.csv", sheet=bad)
+    recorder.show(lab, "checkSheet", query="?filename=run7.csv&rows=true", sheet=bad)
     recorder.show(lab, "annotateSheet", query="?filename=run7.csv", sheet=bad)
     recorder.show(lab, "stageSheet", query="?filename=run7.csv", sheet=good)
 
@@ -236,3 +238,20 @@ def show_second_factor(recorder: Recorder, admin: Client, lab: Client) -> None:
 def show_events(recorder: Recorder, admin: Client, lab: Client) -> None:
     recorder.show(lab, "listUserEvents", query="?limit=2", id=lab.site_id)
     recorder.show(admin, "listAuditEvents", query="?event=user.changed&limit=10")
+
+
+def look_after_the_site(recorder: Recorder, admin: Client) -> None:
+    recorder.show(admin.portal.anonymous(), "getSite")
+    field = next(field for field in admin.get("/metadata").json if field["name"] == "ZIPCode")
+    draft = {name: "" if value is None else value for name, value in field.items() if name != "id"}
+    trial = {"metadatum": draft | {"regExp": "[0-9]{5}", "serviceId": None}, "metadatumId": field["id"]["uuid"]}
+    recorder.show(admin, "tryField", trial | {"value": "72076"})
+    settings = admin.get("/appsettings").json
+    body = next(setting for setting in settings if setting["key"] == "mail_totp_removed_body")
+    words = "Hello {name},\n\nyour second factor at {site_name} was removed.\n"
+    recorder.show(admin, "previewAppSetting", {"value": words}, id=body["id"]["uuid"])
+    recorder.show(admin, "checkStorage")
+    [mail, *_] = recorder.show(admin, "listJobs", query="?status=todo").json
+    with admin.portal.database.sessions.begin() as db:
+        db.execute(text("UPDATE procrastinate_jobs SET status = 'failed' WHERE id = :id"), {"id": mail["id"]})
+    recorder.show(admin, "retryJob", id=str(mail["id"]))
