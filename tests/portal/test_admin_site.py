@@ -3,16 +3,23 @@
 import csv
 import re
 import struct
+import time
 import zlib
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import requests
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
+from sqlalchemy import NullPool, create_engine, text
 
+from datameta import embedded
 from datameta.logic.appsettings import CATALOGUE
+from tests.e2e.conftest import REPOSITORY
 from tests.portal.conftest import Site, check_page, sign_in
+
+DEADLINE_SECONDS = 60
 
 
 def make_png(width: int, height: int) -> bytes:
@@ -203,4 +210,190 @@ def test_settings_in_german_on_a_phone(page: Page, site: Site) -> None:
     page.get_by_role("link", name=re.compile("Passwort vergessen")).click()
     expect(page.get_by_role("region", name="Vorschau").get_by_text("Ada Example")).to_be_visible()
     check_page(page, "admin-settings-mail-phone")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def list_recorded_events() -> set[str]:
+    """Return every event that the portal's source records."""
+    call = re.compile(r'record_events?\(\s*(?:db|session|connection),\s*"([a-z_.]+)"')
+    sources = (REPOSITORY / "datameta").rglob("*.py")
+    return {name for path in sources for name in call.findall(path.read_text("utf-8"))}
+
+
+def test_every_event_that_is_recorded_can_be_asked_for(page: Page, site: Site) -> None:
+    recorded = list_recorded_events()
+    assert len(recorded) > 40
+    sign_in(page, site, "site.admin", "/admin/audit")
+    options = page.get_by_label("What happened").locator("option")
+    offered = [option.get_attribute("value") for option in options.all()]
+    assert set(offered) - {""} == recorded
+    assert not set(options.all_inner_texts()) & recorded
+
+
+def test_what_happened_is_found_and_told_in_words(page: Page, site: Site, tmp_path: Path) -> None:
+    [lena] = site.call("site.admin", "GET", "/users?search=lab@demo.example").json()[:1]
+    assert lena["name"] == "Lena Lab"
+    answer = site.call("site.admin", "PUT", f"/users/{lena['id']['site']}", json={"siteRead": True})
+    assert answer.status_code == 204
+    sign_in(page, site, "site.admin", "/admin/audit")
+    expect(page.locator("tbody tr").first).to_contain_text("Signed in")
+    check_page(page, "admin-audit")
+    page.get_by_label("What happened").select_option(label="A user was changed")
+    row = page.locator("tbody tr").first
+    expect(row).to_contain_text("Site read")
+    expect(row.locator("del")).to_have_text("no")
+    expect(row.locator("ins")).to_have_text("yes")
+    expect(row.get_by_role("link", name="Alex Admin")).to_be_visible()
+    expect(page).to_have_url(re.compile("event=user.changed"))
+    row.get_by_text("Details").click()
+    expect(row.get_by_text("127.0.0.1")).to_be_visible()
+    row.get_by_role("button", name="Only what happened to Lena Lab").click()
+    expect(page).to_have_url(re.compile(f"entity={lena['id']['site']}"))
+    expect(page.locator("tbody tr")).to_have_count(1)
+    check_page(page, "admin-audit-found")
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save what is shown as csv").click()
+    path = tmp_path / "audit.csv"
+    download.value.save_as(path)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        [found] = csv.DictReader(file)
+    assert (found["Event"], found["Who"], found["To what (id)"]) == ("user.changed", "Alex Admin", lena["id"]["site"])
+    assert (found["Before"], found["After"]) == ("Site read: no", "Site read: yes")
+
+    page.reload()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.go_back()
+    expect(page.get_by_label("To what")).to_have_value("")
+    page.get_by_label("Until").fill("2020-01-01")
+    expect(page.get_by_text("Nothing like this has happened.")).to_be_visible()
+    page.get_by_role("link", name="Show everything").first.click()
+    page.get_by_label("Who").fill("DMU-00000000")
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("Nothing like this has happened.")).to_be_visible()
+    page.get_by_label("Who").fill(lena["id"]["site"])
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(f"actor={lena['id']['site']}"))
+
+
+def test_the_audit_is_shown_page_by_page(page: Page, site: Site) -> None:
+    setting = CATALOGUE["site_notice"]
+    with requests.Session() as session:
+        body = {"email": "site.admin@demo.example", "password": site.passwords["site.admin"]}
+        begun = session.post(f"{site.address}/api/v1/sessions", json=body, timeout=60).json()
+        session.headers["X-CSRF-Token"] = begun["csrfToken"]
+        for number in range(60):
+            url = f"{site.address}/api/v1/appsettings/{setting.uuid}"
+            assert session.put(url, json={"value": f"={number}"}, timeout=60).status_code == 204
+        session.put(url, json={"value": ""}, timeout=60)
+    sign_in(page, site, "site.admin", "/admin/audit?event=setting.changed")
+    rows = page.locator("tbody tr")
+    expect(rows).to_have_count(50)
+    expect(rows.nth(1)).to_contain_text("Notice on every page")
+    expect(rows.nth(1).locator("del")).to_have_text("=58")
+    page.get_by_role("button", name="Show more").click()
+    expect(page.get_by_text(re.compile(r"^(6\d|7\d|8\d) events$"))).to_be_visible()
+    rows.nth(1).get_by_role("link").last.click()
+    expect(page.get_by_label("Name of the site")).to_be_visible()
+
+
+def find_job(site: Site, address: str) -> dict[str, Any]:
+    """Return the job of the mail to this address, once it has been tried."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while True:
+        jobs = site.call("site.admin", "GET", "/jobs").json()
+        found: list[dict[str, Any]] = [job for job in jobs if job["detail"].get("to") == address and job["attempts"]]
+        if found:
+            return found[0]
+        assert time.monotonic() < deadline, jobs
+        time.sleep(0.1)
+
+
+def give_up(site: Site, job: dict[str, Any]) -> None:
+    """Let a job have failed for good, as a worker does after the last attempt."""
+    with embedded.running(site.served.home) as url, create_engine(url, poolclass=NullPool).begin() as connection:
+        for status in ("doing", "failed"):
+            query = text("UPDATE procrastinate_jobs SET status = CAST(:status AS procrastinate_job_status) WHERE id = :id")
+            connection.execute(query, {"id": job["id"], "status": status})
+
+
+def test_a_job_that_failed_comes_first_and_is_tried_again(page: Page, site: Site) -> None:
+    address = "other.lab@demo.example"
+    folder = site.served.home / "mail"
+    folder.mkdir(exist_ok=True)
+    folder.rename(folder.with_name("mails-before"))
+    folder.write_text("in the way")
+    site.call("lab", "POST", "/rpc/request-password-reset", json={"email": address})
+    job = find_job(site, address)
+    page.clock.install()
+    sign_in(page, site, "site.admin", "/admin/jobs")
+    row = page.get_by_role("row", name=re.compile(address))
+    expect(row).to_contain_text("“Password forgotten”")
+    expect(row).to_contain_text("Waiting")
+    expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+
+    give_up(site, job)
+    page.clock.fast_forward(11_000)
+    expect(page.get_by_text("A job has failed.")).to_be_visible()
+    expect(page.locator("tbody tr").first).to_contain_text(address)
+    expect(page.locator("tbody tr").first).to_contain_text("The mail server did not take it")
+    check_page(page, "admin-jobs")
+    page.get_by_label("Refresh every 10 seconds").uncheck()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/api/v1/jobs" in request.url else None)
+    page.clock.fast_forward(60_000)
+    page.get_by_label("State").select_option("Running")
+    expect(page.get_by_text("There are no such jobs.")).to_be_visible()
+    assert len(asked) == 1
+    check_page(page, "admin-jobs-none")
+    page.get_by_label("State").select_option("Failed")
+    expect(page).to_have_url(re.compile("status=failed"))
+
+    folder.unlink()
+    page.get_by_role("button", name=f"Try again: job {job['id']}").click()
+    expect(page.get_by_text("The job waits for the worker now.")).to_be_visible()
+    expect(row).to_have_count(0)
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not list(folder.glob("*.eml")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    page.goto(f"{site.address}/admin/audit?event=job.retried")
+    expect(page.locator("tbody tr")).to_contain_text("A failed job was given another try")
+
+
+def test_the_store_is_checked(page: Page, site: Site) -> None:
+    sign_in(page, site, "site.admin", "/admin/storage")
+    page.get_by_role("button", name="Check the store now").click()
+    expect(page.get_by_text("The store is safe to use")).to_be_visible()
+    expect(page.get_by_text("Files are kept in a folder of the portal.")).to_be_visible()
+    expect(page.get_by_role("listitem").filter(has_text="Content is never replaced")).to_contain_text("As it should be")
+    expect(page.get_by_role("listitem").filter(has_text="Free space")).to_contain_text("GiB")
+    check_page(page, "admin-storage")
+    storage = site.served.home / "storage"
+    storage.rename(storage.with_name("moved"))
+    storage.write_text("in the way")
+    try:
+        page.get_by_role("button", name="Check the store now").click()
+        expect(page.get_by_text("The store does not keep what the portal promises.")).to_be_visible()
+        expect(page.get_by_role("listitem").filter(has_text="The check ran to its end")).to_contain_text("Failed")
+        check_page(page, "admin-storage-failed")
+    finally:
+        storage.unlink()
+        storage.with_name("moved").rename(storage)
+
+
+@pytest.mark.parametrize(
+    ("path", "heading"), [("audit", "Protokoll"), ("jobs", "Aufträge"), ("storage", "Speicher")]
+)
+def test_these_pages_in_german_on_a_phone(page: Page, site: Site, path: str, heading: str) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    sign_in(page, site, "site.admin", f"/admin/{path}")
+    page.get_by_label("Language").select_option("de")
+    expect(page.get_by_role("heading", name=heading, level=1)).to_be_visible()
+    if path == "storage":
+        page.get_by_role("button", name="Speicher jetzt prüfen").press("Enter")
+        expect(page.get_by_text("Der Speicher ist sicher zu benutzen")).to_be_visible()
+        expect(page.get_by_text("Inhalt wird nie ersetzt")).to_be_visible()
+    expect(page.get_by_text("Wird geladen")).to_have_count(0)
+    check_page(page, f"admin-{path}-phone")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -61,11 +61,15 @@ const has = (key: string) => i18n.global.te(key as never)
 
 /** Return a setting's name in words; one that nobody has given words to has its key. */
 export function labelOf(key: string): string {
+  const [, kind, part] = MAIL.exec(key) ?? []
+  if (kind) return `${mailName(kind)}: ${t(`adminsite.settings.${part === 'body' ? 'text' : part}`)}`
   const text = `adminsite.settings.labels.${key}`
   return has(text) ? t(text) : key
 }
 
+/** Say what a setting is for; of a mail its name says it. */
 export function hintOf(setting: Setting): string {
+  if (mailOf(setting.key)) return ''
   const text = `adminsite.settings.hints.${setting.key}`
   return has(text) ? t(text) : (setting.description ?? '')
 }
