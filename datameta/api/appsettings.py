@@ -10,7 +10,9 @@ from datameta.logic import appsettings, previews
 
 @operation("appSettings")
 def list_app_settings(request: Request) -> Any:
-    return [serialize.show_setting(view) for view in appsettings.list_settings(request.db, request.actor)]
+    has_details = request.openapi_validated.parameters.query.get("details", False)
+    views = appsettings.list_settings(request.db, request.actor)
+    return [serialize.show_setting(view, has_details=has_details) for view in views]
 
 
 @operation("updateAppSettings")

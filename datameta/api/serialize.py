@@ -432,13 +432,15 @@ def show_site(view: SiteView) -> dict[str, Any]:
     }
 
 
-def show_setting(view: SettingView) -> dict[str, Any]:
+def show_setting(view: SettingView, *, has_details: bool) -> dict[str, Any]:
     """AppSettingsResponse."""
+    details = {"default": view.setting.default, "description": view.setting.doc} if has_details else {}
     return {
         "id": to_identifier(view.setting),
         "key": view.setting.key,
         "valueType": view.setting.value_type,
         "value": view.value,
+        **details,
     }
 
 

@@ -1,5 +1,7 @@
-/** The cursor of the next page of a list, from the answer's Link header; null on the last. */
-export function nextCursor(response: Response): string | null {
+/** Where a list goes on: the API says so in the header `Link`. */
+
+/** Return the cursor of the next page, or undefined at the end. */
+export function nextCursor(response: Response): string | undefined {
   const address = /<([^>]+)>;\s*rel="next"/.exec(response.headers.get('Link') ?? '')?.[1]
-  return address ? new URL(address, 'http://portal').searchParams.get('cursor') : null
+  return (address && new URL(address, 'http://portal').searchParams.get('cursor')) || undefined
 }

@@ -1,5 +1,7 @@
 import account from './account.json'
 import admin from './admin.json'
+import adminpeople from './adminpeople.json'
+import adminsite from './adminsite.json'
 import codes from './codes.json'
 import common from './common.json'
 import data from './data.json'
@@ -8,4 +10,16 @@ import overview from './overview.json'
 import signin from './signin.json'
 import submit from './submit.json'
 
-export default { account, admin, codes, common, data, explorer, overview, signin, submit }
+export default {
+  account,
+  admin,
+  adminpeople,
+  adminsite,
+  codes,
+  common,
+  data,
+  explorer,
+  overview,
+  signin,
+  submit,
+}

@@ -1,0 +1,35 @@
+/** Names of people, groups, services and fields by their ids, fetched once each when they are first wanted. */
+import { reactive } from 'vue'
+import { api, ApiError, type Id } from '@/api/client'
+
+const names = reactive(new Map<string, string>())
+const asked = new Set<string>()
+
+/** Return a user's name; until it is known, and for one who can't be found, the site id. */
+export function nameOf(id: Id): string {
+  if (!asked.has(id.uuid)) {
+    asked.add(id.uuid)
+    void learn(id)
+  }
+  return names.get(id.uuid) ?? id.site ?? id.uuid
+}
+
+/** Take names that another answer had. */
+export function learnNames(things: { id: Id; name: string }[]): void {
+  for (const { id, name } of things) {
+    asked.add(id.uuid)
+    names.set(id.uuid, name)
+  }
+}
+
+/** Return the name that has been learned, if any. */
+export const knownName = (id: Id): string | undefined => names.get(id.uuid)
+
+async function learn(id: Id): Promise<void> {
+  try {
+    const { data } = await api.GET('/users/{id}', { params: { path: { id: id.uuid } } })
+    names.set(id.uuid, data!.name)
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error
+  }
+}
