@@ -5,7 +5,7 @@ from typing import Any
 from pyramid.request import Request
 
 from datameta.api import operation, serialize
-from datameta.logic import definitions, refinements, rules, services, vocabularies
+from datameta.logic import definitions, refinements, rules, services, trials, vocabularies
 from datameta.logic.definitions import Definition
 from datameta.logic.fields import Kind, Operator, Term
 from datameta.logic.refinements import Refinement
@@ -40,20 +40,27 @@ def get_refinement(request: Request) -> Any:
 
 @operation("setRefinement")
 def set_refinement(request: Request) -> Any:
-    body = request.openapi_validated.body
-    refinement = Refinement(
-        kind=Kind(body["kind"]),
-        unit=body["unit"],
-        minimum=body["minimum"],
-        maximum=body["maximum"],
-        is_integer=body["isInteger"],
-        missing_terms=tuple(dict.fromkeys(body["missingTerms"])),
-    )
+    refinement = _read_refinement(request.openapi_validated.body)
     view, affected = refinements.update_refinement(
         request.db, request.actor, metadatum_id=request.matchdict["id"], refinement=refinement
     )
     _tell_affected(request, affected)
     return serialize.show_refinement(view)
+
+
+@operation("tryField")
+def try_field(request: Request) -> Any:
+    body = request.openapi_validated.body
+    refinement = body.get("refinement")
+    trial = trials.try_field(
+        request.db,
+        request.actor,
+        definition=_read_definition(body["metadatum"]),
+        refinement=None if refinement is None else _read_refinement(refinement),
+        metadatum_id=body.get("metadatumId"),
+        value=body.get("value"),
+    )
+    return serialize.show_trial(trial, has_value="value" in body)
 
 
 @operation("getVocabulary")
@@ -118,6 +125,17 @@ def _read_definition(body: dict[str, Any]) -> Definition:
         is_submission_unique=body["isSubmissionUnique"],
         is_site_unique=body["isSiteUnique"],
         service_id=body["serviceId"],
+    )
+
+
+def _read_refinement(body: dict[str, Any]) -> Refinement:
+    return Refinement(
+        kind=Kind(body["kind"]),
+        unit=body["unit"],
+        minimum=body["minimum"],
+        maximum=body["maximum"],
+        is_integer=body["isInteger"],
+        missing_terms=tuple(dict.fromkeys(body["missingTerms"])),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from datameta import __version__
 from datameta.authz import Actor, may_view_service, may_view_user_roles
 from datameta.clock import as_utc, to_wire, utc_now
+from datameta.errors import Problem
 from datameta.identifiers import to_identifier
 from datameta.logic import records
 from datameta.logic.appsettings import SettingView
@@ -20,6 +21,7 @@ from datameta.logic.services import ServiceView
 from datameta.logic.sheets import ReadRow, Report, StagedRow, TableReport
 from datameta.logic.site import SiteView
 from datameta.logic.submissions import Submitted
+from datameta.logic.trials import Trial
 from datameta.logic.uploads import PartUpload
 from datameta.logic.users import UserView
 from datameta.models import ApiKey, AuditEvent, File, FileState, Group, MetaDatum, User
@@ -129,6 +131,20 @@ def show_refinement(view: RefinementView) -> dict[str, Any]:
         "isInteger": view.metadatum.is_integer,
         "missingTerms": view.metadatum.missing_terms,
         "termCount": view.term_count,
+    }
+
+
+def show_problems(problems: Iterable[Problem]) -> list[dict[str, Any]]:
+    """ProblemList."""
+    return [{"code": problem.code, "message": problem.message, "field": problem.field} for problem in problems]
+
+
+def show_trial(trial: Trial, *, has_value: bool) -> dict[str, Any]:
+    """FieldTrialResponse; without a value there is no verdict on one."""
+    return {
+        "definition": show_problems(trial.definition),
+        "value": show_problems(trial.value) if has_value and trial.value is not None else None,
+        "affectedStaged": trial.affected,
     }
 
 

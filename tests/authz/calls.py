@@ -30,7 +30,7 @@ READ_SETS = (
 )
 ROLE_KEYS = ("groupAdmin", "siteAdmin", "siteRead", "email")
 # An address for a file leaves a token and an event behind, a check of a submission or a sheet nothing.
-EXCEPTIONS = ("getFileUrl", "prevalidateSubmission", "checkSheet", "annotateSheet")
+EXCEPTIONS = ("getFileUrl", "prevalidateSubmission", "checkSheet", "annotateSheet", "tryField")
 ENDS_ITS_SESSION = ("deleteCurrentSession",)
 _numbers = count(1)
 
@@ -152,6 +152,10 @@ def _change_user(call: Call) -> dict[str, Any]:
     return {"json": {name: value for name, value in values.items() if name in call.state.split()}}
 
 
+def _try_field(call: Call) -> dict[str, Any]:
+    return {"json": {"metadatum": _define_field(call)["json"], "metadatumId": call.id}}
+
+
 def _define_field(call: Call) -> dict[str, Any]:
     unset = dict.fromkeys(("regexDescription", "longDescription", "example", "regExp", "dateTimeFmt"), "")
     rules = dict.fromkeys(("isMandatory", "isFile", "isSubmissionUnique", "isSiteUnique"), False)
@@ -264,6 +268,7 @@ REQUESTS: dict[str, Callable[[Call], dict[str, Any]]] = {
     "createMetaDatum": _define_field,
     "updateMetaDatum": _define_field,
     "setRefinement": _refine,
+    "tryField": _try_field,
     "setVocabulary": lambda call: {"json": {"terms": [{"term": f"Word {next(_numbers)}"}]}},
     "setRecordRules": _set_rules,
     "createMetaDataSet": _stage,

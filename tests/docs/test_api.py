@@ -47,6 +47,7 @@ def show_site(recorder: Recorder, portal: Portal, admin: Client) -> None:
     settings = recorder.show(admin, "appSettings").json
     name = next(setting for setting in settings if setting["key"] == "site_name")
     recorder.show(admin, "updateAppSettings", {"value": "Genome registry"}, id=name["id"]["uuid"])
+    recorder.show(stranger, "getSite")
     recorder.show(stranger, "getRegistrationSettings")
     wish = {
         "name": "Noor New",
@@ -85,6 +86,8 @@ def show_fields(recorder: Recorder, admin: Client, service: str) -> None:
         "serviceId": None,
     }
     added = recorder.show(admin, "createMetaDatum", definition).json
+    trial = {"metadatum": definition | {"isMandatory": True}, "metadatumId": added["id"]["uuid"], "value": "72"}
+    recorder.show(admin, "tryField", trial)
     recorder.show(admin, "updateMetaDatum", definition | {"isMandatory": True}, id=added["id"]["uuid"])
     admin.add_field("Lab-ID", order=100, isMandatory=True, isSiteUnique=True)
     admin.add_field("Reads", order=300, isFile=True)
@@ -179,7 +182,7 @@ def send_sample_sheets(recorder: Recorder, lab: Client) -> None:
     """Show a sheet with a mistake, and the same without it."""
     bad, good = (f"Lab-ID,ZIPCode\nS-101,{code}\n".encode() for code in ("72", "721"))
     recorder.show(lab, "getSheetTemplate")
-    recorder.show(lab, "checkSheet", query="?filename=run7.csv", sheet=bad)
+    recorder.show(lab, "checkSheet", query="?filename=run7.csv&rows=true", sheet=bad)
     recorder.show(lab, "annotateSheet", query="?filename=run7.csv", sheet=bad)
     recorder.show(lab, "stageSheet", query="?filename=run7.csv", sheet=good)
 

@@ -57,6 +57,7 @@ NEWER = {
     "setRefinement",
     "setVocabulary",
     "stageSheet",
+    "tryField",
     "updateMetaDataSet",
     "uploadFile",
     "uploadFileForm",

@@ -54,6 +54,7 @@ NAMES = {
     "fileIds": "files",
     "groupId": "groups",
     "metadatasetId": "metadatasets",
+    "metadatumId": "fields",
     "metadatasetIds": "metadatasets",
     "org_select": "groups",
     "serviceId": "services",
