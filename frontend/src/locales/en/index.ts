@@ -1,9 +1,10 @@
 import account from './account.json'
 import admin from './admin.json'
+import adminfields from './adminfields.json'
 import common from './common.json'
 import data from './data.json'
 import overview from './overview.json'
 import signin from './signin.json'
 import submit from './submit.json'
 
-export default { account, admin, common, data, overview, signin, submit }
+export default { account, admin, adminfields, common, data, overview, signin, submit }
