@@ -52,6 +52,7 @@ setup(
             # Only for the files of Swagger UI that it carries; its releases follow theirs.
             "flask-swagger-ui>=5.34",
             "google-re2>=1.1.20251105",
+            "jsonschema-rs>=0.60",
             # Sample sheets that come back marked are changed in place, below what openpyxl keeps.
             "lxml>=6.0",
             "multipart>=1.3",

@@ -5,7 +5,7 @@ from typing import Any
 from pyramid.request import Request
 
 from datameta.api import no_content, operation, serialize
-from datameta.logic import appsettings
+from datameta.logic import appsettings, previews
 
 
 @operation("appSettings")
@@ -18,3 +18,15 @@ def change_app_setting(request: Request) -> Any:
     value = request.openapi_validated.body["value"]
     appsettings.change_setting(request.db, request.actor, setting_id=request.matchdict["id"], value=value)
     return no_content(request)
+
+
+@operation("previewAppSetting")
+def preview_app_setting(request: Request) -> Any:
+    preview = previews.preview_mail(
+        request.db,
+        request.actor,
+        settings=request.portal_settings,
+        setting_id=request.matchdict["id"],
+        value=request.openapi_validated.body["value"],
+    )
+    return serialize.show_preview(preview)

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from pyramid.config import Configurator
 from pyramid.request import Request
@@ -29,8 +30,8 @@ def includeme(config: Configurator) -> None:
     """Put the application's files and its page on their routes; all are public, as they hold no data."""
     config.add_route("portal-asset", "/assets/{name}")
     config.add_route("portal-icon", "/icon.svg")
-    # Whatever is below /api is answered by the API, also with "there is nothing".
-    config.add_route("portal", r"/{path:(?!api(?:/|$)).*}")
+    # That there is nothing below /api is the API's to say.
+    config.add_route("portal", r"/{path:(?!api(?:/|$)|assets/).*}")
     for route, view in (("portal-asset", _send_asset), ("portal-icon", _send_icon), ("portal", _send_page)):
         config.add_view(view, route_name=route, request_method="GET", permission=NO_PERMISSION_REQUIRED)
 
@@ -56,12 +57,11 @@ def _send_file(request: Request, folder: Path, name: str, seconds: int) -> Respo
     if name not in _list_files(folder):
         raise NotFoundError("There is nothing at this address.", code="unknown_address")
     content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    for encoding, suffix in ENCODINGS.items():
-        if encoding in request.accept_encoding and name + suffix in _list_files(folder):
-            response = FileResponse(str(folder / (name + suffix)), request, seconds, content_type, encoding)
-            break
-    else:
-        response = FileResponse(str(folder / name), request, seconds, content_type)
+    there = [encoding for encoding, suffix in ENCODINGS.items() if name + suffix in _list_files(folder)]
+    accepted = {encoding for encoding, _ in request.accept_encoding.acceptable_offers(there)}
+    best = next((encoding for encoding in there if encoding in accepted), None) if request.accept_encoding else None
+    path = folder / (name + ENCODINGS[best] if best else name)
+    response = FileResponse(str(path), request, seconds, content_type, best)
     response.vary = "Accept-Encoding"
     return response
 
@@ -89,7 +89,7 @@ def find_origin(storage: Storage) -> str | None:
     """Return the origin of the addresses that the store signs, or None if bytes go through the portal."""
     if not storage.is_direct:
         return None
-    parts = urlsplit(storage.presign_download("files/none", disposition="attachment", seconds=60).url)
+    parts = urlsplit(storage.presign_download(f"files/{UUID(int=0)}", disposition="attachment", seconds=60).url)
     return f"{parts.scheme}://{parts.netloc}"
 
 

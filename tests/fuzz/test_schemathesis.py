@@ -32,6 +32,7 @@ from urllib.parse import urlsplit
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from datameta import embedded, migrations
 from datameta.database import Database
@@ -43,7 +44,7 @@ from tests.e2e.conftest import DEADLINE_SECONDS, REPOSITORY, Served, make_enviro
 CASES = int(os.environ.get("DATAMETA_FUZZ_CASES", "10000"))
 SEED = int(os.environ.get("DATAMETA_FUZZ_SEED", "1"))
 SPECIFICATION = REPOSITORY / "openapi.yaml"
-OPERATIONS = 81
+OPERATIONS = 89
 COVERAGE_CASES = 1800
 """About so many cases come from the specification's own boundaries, and cannot be chosen."""
 CHECKS = (
@@ -138,8 +139,17 @@ def make_common(portal: Portal) -> dict[str, list[str]]:
         "services": [service],
         "settings": [item["id"]["uuid"] for item in settings],
         "registrations": [item["id"]["uuid"] for item in admin.get("/registrations").json],
+        "jobs": fail_jobs(portal),
         "admin": [admin.token or ""],
     }
+
+
+def fail_jobs(portal: Portal) -> list[str]:
+    """Let every job have failed, and return their numbers."""
+    with portal.database.sessions.begin() as db:
+        return [
+            str(number) for number in db.scalars(text("UPDATE procrastinate_jobs SET status = 'failed' RETURNING id"))
+        ]
 
 
 def make_world(portal: Portal, common: dict[str, list[str]], name: str, **roles: bool) -> dict[str, Any]:
