@@ -51,12 +51,13 @@ def set_refinement(request: Request) -> Any:
 @operation("tryField")
 def try_field(request: Request) -> Any:
     body = request.openapi_validated.body
-    refinement = body.get("refinement")
+    refinement, vocabulary = body.get("refinement"), body.get("vocabulary")
     trial = trials.try_field(
         request.db,
         request.actor,
         definition=_read_definition(body["metadatum"]),
         refinement=None if refinement is None else _read_refinement(refinement),
+        terms=None if vocabulary is None else _read_terms(vocabulary),
         metadatum_id=body.get("metadatumId"),
         value=body.get("value"),
     )
@@ -74,8 +75,8 @@ def set_vocabulary(request: Request) -> Any:
     if isinstance(body, str):
         terms, places = vocabularies.parse_vocabulary(body)
     else:
-        terms = [Term(term["term"], tuple(term.get("synonyms", ()))) for term in body["terms"]]
-        places = [f"terms/{number}" for number in range(len(terms))]
+        terms = _read_terms(body)
+        places = vocabularies.name_places(terms)
     shown, affected = vocabularies.replace_vocabulary(
         request.db, request.actor, metadatum_id=request.matchdict["id"], terms=terms, places=places
     )
@@ -137,6 +138,10 @@ def _read_refinement(body: dict[str, Any]) -> Refinement:
         is_integer=body["isInteger"],
         missing_terms=tuple(dict.fromkeys(body["missingTerms"])),
     )
+
+
+def _read_terms(body: dict[str, Any]) -> list[Term]:
+    return [Term(term["term"], tuple(term.get("synonyms", ()))) for term in body["terms"]]
 
 
 def _show(request: Request, metadatum: MetaDatum, affected: int) -> Any:

@@ -3,6 +3,7 @@
 The checks are those of ``definitions`` and ``refinements``; that they pass is a forecast, not a guarantee.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
@@ -17,7 +18,7 @@ from datameta.logic.fields import Field, Kind, Rulebook, Term, Vocabulary
 from datameta.logic.refinements import Refinement, check_refinement
 from datameta.logic.rulebook import load_rulebook
 from datameta.logic.rules import check_bonds
-from datameta.logic.vocabularies import list_terms
+from datameta.logic.vocabularies import check_vocabulary, list_terms, name_places
 from datameta.models import MetaDatum
 
 NEW = Field(id=0, name="")
@@ -40,10 +41,11 @@ def try_field(
     *,
     definition: Definition,
     refinement: Refinement | None,
+    terms: Sequence[Term] | None,
     metadatum_id: str | None,
     value: str | None,
 ) -> Trial:
-    """Try a field that is new, or that changes the one with this id; without ``refinement`` that stays as it is.
+    """Try a field that is new, or that changes the one with this id; of that stays what is None.
 
     Raises ``ForbiddenError``, ``NotFoundError`` for an unknown field or service.
     """
@@ -54,15 +56,21 @@ def try_field(
     book = load_rulebook(db)
     former = NEW if current is None else book.by_id[current.id]
     draft = _define(former, definition, service_id=None if service is None else service.id)
-    terms: list[Term] = []
     if refinement is not None:
-        terms = [] if metadatum_id is None else list_terms(db, metadatum_id=metadatum_id)
-        draft = _refine(draft, refinement, terms)
+        draft = _refine(draft, refinement)
+    if terms is not None:
+        draft = replace(draft, vocabulary=Vocabulary(tuple(terms)))
+    elif refinement is not None and metadatum_id is not None:
+        draft = replace(draft, vocabulary=Vocabulary(tuple(list_terms(db, metadatum_id=metadatum_id))))
     # A contradiction is told once: of what was sent last.
     kind = former.kind if refinement is None else Kind.TEXT
     problems = check_definition(db, definition, current=current, kind=kind)
     if refinement is not None:
-        problems += check_refinement(refinement, date_time_fmt=draft.date_time_fmt, has_terms=bool(terms))
+        problems += check_refinement(
+            refinement, date_time_fmt=draft.date_time_fmt, has_terms=bool(draft.vocabulary.terms)
+        )
+    if terms is not None:
+        problems += check_vocabulary(terms, name_places(terms), kind=kind)
     if any(problem.field != "name" for problem in problems):
         return Trial(problems, None, 0)
     tried = Rulebook((*(field for field in book.fields if field.id != draft.id), draft), book.rules)
@@ -99,7 +107,7 @@ def _define(former: Field, definition: Definition, *, service_id: int | None) ->
     )
 
 
-def _refine(field: Field, refinement: Refinement, terms: list[Term]) -> Field:
+def _refine(field: Field, refinement: Refinement) -> Field:
     return replace(
         field,
         kind=refinement.kind,
@@ -108,7 +116,6 @@ def _refine(field: Field, refinement: Refinement, terms: list[Term]) -> Field:
         maximum=refinement.maximum,
         is_integer=refinement.is_integer,
         missing_terms=refinement.missing_terms,
-        vocabulary=Vocabulary(tuple(terms)),
     )
 
 

@@ -148,6 +148,24 @@ def test_a_field_is_tried_with_the_words_that_it_has(admin: Client) -> None:
     assert (answer["definition"], codes(answer["value"])) == ([], [("not_in_vocabulary", "Host")])
 
 
+def test_words_are_tried_before_they_are_sent(admin: Client, lab: Client) -> None:
+    host = make_hosts(admin)
+    lab.stage(Host=admin.get(f"/metadata/{host['id']['uuid']}/vocabulary").json["terms"][0]["term"])
+    words = {"terms": [{"term": "mouse", "synonyms": ["Mus"]}, {"term": "rat"}]}
+    answer = attempt(admin, change(host), host, vocabulary=words, value="Mus")
+    assert (answer["definition"], codes(answer["value"])) == ([], [("not_in_vocabulary", "Host")])
+    assert answer["affectedStaged"] == 1
+    vocabulary = PLAIN | {"kind": "vocabulary"}
+    assert attempt(admin, DRAFT, refinement=vocabulary, vocabulary=words, value="rat")["value"] == []
+    twice = {"terms": [{"term": "rat"}, {"term": "rat"}]}
+    wrong = attempt(admin, DRAFT, refinement=vocabulary, vocabulary=twice, value="rat")
+    assert (codes(wrong["definition"]), wrong["value"]) == ([("duplicate_term", "terms/1")], None)
+    # That there are none is told once.
+    for refinement, field in ((None, "terms"), (vocabulary, "kind")):
+        none = attempt(admin, change(host), host, vocabulary={"terms": []}, refinement=refinement)
+        assert codes(none["definition"]) == [("contradictory", field)]
+
+
 def test_only_sets_that_pass_today_are_counted(admin: Client, lab: Client) -> None:
     code, other = admin.add_field("Code"), admin.add_field("Other")
     for value in ("1", "x", "y", "z"):

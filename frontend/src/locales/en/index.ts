@@ -1,5 +1,6 @@
 import account from './account.json'
 import admin from './admin.json'
+import adminfields from './adminfields.json'
 import adminpeople from './adminpeople.json'
 import adminsite from './adminsite.json'
 import codes from './codes.json'
@@ -13,6 +14,7 @@ import submit from './submit.json'
 export default {
   account,
   admin,
+  adminfields,
   adminpeople,
   adminsite,
   codes,
