@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from pyramid.config import Configurator
 from pyramid.request import Request
@@ -93,7 +94,7 @@ def find_origin(storage: Storage) -> str | None:
     """Return the origin of the addresses that the store signs, or None if bytes go through the portal."""
     if not storage.is_direct:
         return None
-    parts = urlsplit(storage.presign_download("files/none", disposition="attachment", seconds=60).url)
+    parts = urlsplit(storage.presign_download(f"files/{UUID(int=0)}", disposition="attachment", seconds=60).url)
     return f"{parts.scheme}://{parts.netloc}"
 
 
