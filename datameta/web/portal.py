@@ -21,6 +21,8 @@ from datameta.storage import Storage
 
 BUILT = Path(str(files("datameta.web"))) / "portal"
 CACHE_SECONDS = 365 * 24 * 3600
+SCRIPT_POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'"
+"""For workers, which take it from their script: they compute checksums, and speak to nobody but the page."""
 ENCODINGS = {"br": ".br", "gzip": ".gz"}
 """How a file may be sent, best first, and what the file is called then."""
 
@@ -62,6 +64,8 @@ def _send_file(request: Request, folder: Path, name: str, seconds: int) -> Respo
     path = folder / (name + ENCODINGS[best] if best else name)
     response = FileResponse(str(path), request, seconds, content_type, best)
     response.vary = "Accept-Encoding"
+    if name.endswith(".js"):
+        response.headers["Content-Security-Policy"] = SCRIPT_POLICY
     return response
 
 

@@ -10,6 +10,7 @@ import explorer from './explorer.json'
 import overview from './overview.json'
 import signin from './signin.json'
 import submit from './submit.json'
+import transfers from './transfers.json'
 
 export default {
   account,
@@ -24,4 +25,5 @@ export default {
   overview,
   signin,
   submit,
+  transfers,
 }
