@@ -224,7 +224,7 @@ def test_every_event_that_is_recorded_can_be_asked_for(page: Page, site: Site) -
     recorded = list_recorded_events()
     assert len(recorded) > 40
     sign_in(page, site, "site.admin", "/admin/audit")
-    options = page.get_by_label("What happened").locator("option")
+    options = page.get_by_label("What happened", exact=True).locator("option")
     offered = [option.get_attribute("value") for option in options.all()]
     assert set(offered) - {""} == recorded
     assert not set(options.all_inner_texts()) & recorded
@@ -238,7 +238,7 @@ def test_what_happened_is_found_and_told_in_words(page: Page, site: Site, tmp_pa
     sign_in(page, site, "site.admin", "/admin/audit")
     expect(page.locator("tbody tr").first).to_contain_text("Signed in")
     check_page(page, "admin-audit")
-    page.get_by_label("What happened").select_option(label="A user was changed")
+    page.get_by_label("What happened", exact=True).select_option(label="A user was changed")
     row = page.locator("tbody tr").first
     expect(row).to_contain_text("Site read")
     expect(row.locator("del")).to_have_text("no")
@@ -264,14 +264,14 @@ def test_what_happened_is_found_and_told_in_words(page: Page, site: Site, tmp_pa
     page.reload()
     expect(page.locator("tbody tr")).to_have_count(1)
     page.go_back()
-    expect(page.get_by_label("To what")).to_have_value("")
+    expect(page.get_by_label("To what", exact=True)).to_have_value("")
     page.get_by_label("Until").fill("2020-01-01")
     expect(page.get_by_text("Nothing like this has happened.")).to_be_visible()
     page.get_by_role("link", name="Show everything").first.click()
-    page.get_by_label("Who").fill("DMU-00000000")
+    page.get_by_label("Who", exact=True).fill("DMU-00000000")
     page.keyboard.press("Tab")
     expect(page.get_by_text("Nothing like this has happened.")).to_be_visible()
-    page.get_by_label("Who").fill(lena["id"]["site"])
+    page.get_by_label("Who", exact=True).fill(lena["id"]["site"])
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile(f"actor={lena['id']['site']}"))
 
@@ -364,7 +364,7 @@ def test_a_job_that_failed_comes_first_and_is_tried_again(page: Page, site: Site
 def test_the_store_is_checked(page: Page, site: Site) -> None:
     sign_in(page, site, "site.admin", "/admin/storage")
     page.get_by_role("button", name="Check the store now").click()
-    expect(page.get_by_text("The store is safe to use")).to_be_visible()
+    expect(page.get_by_text("The store keeps what the portal promises.")).to_be_visible()
     expect(page.get_by_text("Files are kept in a folder of the portal.")).to_be_visible()
     expect(page.get_by_role("listitem").filter(has_text="Content is never replaced")).to_contain_text("As it should be")
     expect(page.get_by_role("listitem").filter(has_text="Free space")).to_contain_text("GiB")
@@ -392,7 +392,7 @@ def test_these_pages_in_german_on_a_phone(page: Page, site: Site, path: str, hea
     expect(page.get_by_role("heading", name=heading, level=1)).to_be_visible()
     if path == "storage":
         page.get_by_role("button", name="Speicher jetzt prüfen").press("Enter")
-        expect(page.get_by_text("Der Speicher ist sicher zu benutzen")).to_be_visible()
+        expect(page.get_by_text("Der Speicher hält, was das Portal verspricht.")).to_be_visible()
         expect(page.get_by_text("Inhalt wird nie ersetzt")).to_be_visible()
     expect(page.get_by_text("Wird geladen")).to_have_count(0)
     check_page(page, f"admin-{path}-phone")

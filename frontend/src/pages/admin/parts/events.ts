@@ -3,6 +3,7 @@ import type { RouteLocationRaw } from 'vue-router'
 import type { Schemas } from '@/api/client'
 import { i18n, t } from '@/i18n'
 import { formatTime } from '@/lib/format'
+import { groupName, nameOf } from './names'
 import { areaOf, labelOf, mailOf } from './settings'
 
 export type AuditEvent = Schemas['AuditEvent']
@@ -115,10 +116,12 @@ export interface Change {
 /** Return each property that an event tells of, as it was and as it is. */
 export function changesIn(event: Pick<AuditEvent, 'before' | 'after'>): Change[] {
   const names = [...new Set([...Object.keys(event.before ?? {}), ...Object.keys(event.after ?? {})])]
+  const show = (name: string, value: AuditValue | undefined) =>
+    name === 'group' && typeof value === 'string' ? groupName(value) : valueText(value)
   return names.map((name) => ({
     name: propertyName(name),
-    before: valueText(event.before?.[name]),
-    after: valueText(event.after?.[name]),
+    before: show(name, event.before?.[name]),
+    after: show(name, event.after?.[name]),
   }))
 }
 
@@ -128,11 +131,26 @@ export function thingName(type: string): string {
   return has(key) ? t(key) : type
 }
 
+/** Return what a thing is called: by its name where that is known, else by its site id. */
+export function thingText({ entityType, entityId, before, after }: AuditEvent): string {
+  if (!entityId) return ''
+  if (entityType === 'User') return nameOf(entityId)
+  if (entityType === 'AppSetting') return labelOf(settingOf({ before, after }))
+  const name = after?.name ?? before?.name
+  if (typeof name === 'string') return name
+  return entityType === 'Group' && entityId.site
+    ? groupName(entityId.site)
+    : (entityId.site ?? entityId.uuid.slice(0, 8))
+}
+
+const settingOf = ({ before, after }: Pick<AuditEvent, 'before' | 'after'>) =>
+  Object.keys(after ?? before ?? {})[0] ?? ''
+
 /** Return where a thing is shown, if anywhere. */
 export function thingPage({ entityType, entityId, before, after }: AuditEvent): RouteLocationRaw | undefined {
   const id = entityId?.site ?? entityId?.uuid
   if (!id) return undefined
-  const [setting = ''] = Object.keys(after ?? before ?? {})
+  const setting = settingOf({ before, after })
   switch (entityType) {
     case 'User':
       return { path: '/admin/users', query: { user: id } }

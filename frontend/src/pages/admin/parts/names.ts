@@ -1,4 +1,4 @@
-/** Names of people, groups, services and fields by their ids, fetched once each when they are first wanted. */
+/** Names of people and groups by their ids, fetched when they are first wanted. */
 import { reactive } from 'vue'
 import { api, ApiError, type Id } from '@/api/client'
 
@@ -14,6 +14,27 @@ export function nameOf(id: Id): string {
   return names.get(id.uuid) ?? id.site ?? id.uuid
 }
 
+const groups = reactive(new Map<string, string>())
+let areGroupsAsked = false
+
+/** Return a group's name by its site id, the id until it is known. */
+export function groupName(site: string): string {
+  if (!areGroupsAsked) {
+    areGroupsAsked = true
+    void learnGroups()
+  }
+  return groups.get(site) ?? site
+}
+
+async function learnGroups(): Promise<void> {
+  try {
+    const { data } = await api.GET('/groups')
+    for (const { id, name } of data!) groups.set(id.site!, name)
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error
+  }
+}
+
 /** Take names that another answer had. */
 export function learnNames(things: { id: Id; name: string }[]): void {
   for (const { id, name } of things) {
@@ -21,9 +42,6 @@ export function learnNames(things: { id: Id; name: string }[]): void {
     names.set(id.uuid, name)
   }
 }
-
-/** Return the name that has been learned, if any. */
-export const knownName = (id: Id): string | undefined => names.get(id.uuid)
 
 async function learn(id: Id): Promise<void> {
   try {
