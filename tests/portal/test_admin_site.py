@@ -18,6 +18,7 @@ from datameta import embedded
 from datameta.logic.appsettings import CATALOGUE
 from tests.e2e.conftest import REPOSITORY
 from tests.portal.conftest import Site, check_page, sign_in
+from tests.portal.filled import fill
 
 DEADLINE_SECONDS = 60
 
@@ -26,7 +27,8 @@ def make_png(width: int, height: int) -> bytes:
     """Make a picture that no compression makes smaller."""
     noise = Random(7)
     rows = b"".join(b"\0" + noise.randbytes(3 * width) for _ in range(height))
-    chunks = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )
@@ -311,9 +313,9 @@ def find_job(site: Site, address: str) -> dict[str, Any]:
 
 def give_up(site: Site, job: dict[str, Any]) -> None:
     """Let a job have failed for good, as a worker does after the last attempt."""
+    query = text("UPDATE procrastinate_jobs SET status = CAST(:status AS procrastinate_job_status) WHERE id = :id")
     with embedded.running(site.served.home) as url, create_engine(url, poolclass=NullPool).begin() as connection:
         for status in ("doing", "failed"):
-            query = text("UPDATE procrastinate_jobs SET status = CAST(:status AS procrastinate_job_status) WHERE id = :id")
             connection.execute(query, {"id": job["id"], "status": status})
 
 
@@ -361,6 +363,23 @@ def test_a_job_that_failed_comes_first_and_is_tried_again(page: Page, site: Site
     expect(page.locator("tbody tr")).to_contain_text("A failed job was given another try")
 
 
+def test_what_is_stored_is_told_by_group_and_month(page: Page, site: Site) -> None:
+    sign_in(page, site, "site.admin", "/admin/storage")
+    expect(page.get_by_text("Nothing has been submitted yet.")).to_be_visible()
+    fill(site)
+    page.reload()
+    row = page.get_by_role("row", name=re.compile("Demo Lab North"))
+    expect(row.get_by_role("cell").nth(1)).to_have_text("2")
+    expect(page.get_by_text("0damaged files")).to_be_visible()
+    page.get_by_text("As a table").click()
+    expect(page.get_by_role("rowheader").last).to_be_visible()
+    check_page(page, "admin-storage-usage")
+    page.goto(f"{site.address}/admin/groups")
+    row = page.get_by_role("row", name=re.compile("Demo Lab South"))
+    expect(row.get_by_role("cell").nth(2)).to_have_text("1")
+    expect(page.get_by_role("row", name=re.compile("Demo Office")).get_by_role("cell").nth(2)).to_have_text("–")
+
+
 def test_the_store_is_checked(page: Page, site: Site) -> None:
     sign_in(page, site, "site.admin", "/admin/storage")
     page.get_by_role("button", name="Check the store now").click()
@@ -382,9 +401,7 @@ def test_the_store_is_checked(page: Page, site: Site) -> None:
         storage.with_name("moved").rename(storage)
 
 
-@pytest.mark.parametrize(
-    ("path", "heading"), [("audit", "Protokoll"), ("jobs", "Aufträge"), ("storage", "Speicher")]
-)
+@pytest.mark.parametrize(("path", "heading"), [("audit", "Protokoll"), ("jobs", "Aufträge"), ("storage", "Speicher")])
 def test_these_pages_in_german_on_a_phone(page: Page, site: Site, path: str, heading: str) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     sign_in(page, site, "site.admin", f"/admin/{path}")
