@@ -1,4 +1,4 @@
-"""Finding what was submitted: who sees what, the search and its address, taking along, and the pages of single things."""
+"""Finding what was submitted: who sees what, searching, the address of a search, exports, pages of single things."""
 
 import csv
 import io
