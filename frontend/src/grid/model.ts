@@ -70,6 +70,9 @@ export interface Summary {
   firstError: Place | null
 }
 
+/** What must not be in another row: as what it is counted, where it stands, and what it is called if it is. */
+type Key = readonly [key: string, column: number, code: string]
+
 const MOST_STEPS = 200
 /** Codes of findings that are told from the counts here, and not taken from the portal. */
 export const LOCAL_CODES: ReadonlySet<string> = new Set([
@@ -98,6 +101,7 @@ export class SheetModel {
 
   private readonly found = new Map<number, readonly Found[]>()
   private readonly counts = new Map<string, number>()
+  private readonly keys = new WeakMap<Row, readonly Key[]>()
   private readonly places = new Map<number, number>()
   private arePlacesKnown = true
   private done: Step[] = []
@@ -479,7 +483,13 @@ export class SheetModel {
 
   // What concerns several rows.
 
-  private *listKeys(row: Row): Generator<[key: string, column: number, code: string]> {
+  private listKeys(row: Row): readonly Key[] {
+    let keys = this.keys.get(row)
+    if (!keys) this.keys.set(row, (keys = [...this.makeKeys(row)]))
+    return keys
+  }
+
+  private *makeKeys(row: Row): Generator<Key> {
     for (let index = 0; index < this.columns.length; index++) {
       const column = this.columns[index]!
       if (!column.isUnique && !column.isFile) continue
