@@ -264,7 +264,12 @@ function makeDraft(user: string) {
     readProblem.value = ''
     try {
       const query = new URLSearchParams({ filename: file.name.slice(-255), rows: 'true' })
-      const answer = await call(`/sheets/check?${query}`, { method: 'POST', body: file })
+      const answer = await call(`/sheets/check?${query}`, {
+        method: 'POST',
+        body: file,
+        // What it is, its content tells.
+        headers: { 'Content-Type': 'application/octet-stream' },
+      })
       takeReport(file, (await answer.json()) as Report, isReplacing)
     } catch (error) {
       if (!(error instanceof ApiError)) throw error
@@ -320,7 +325,8 @@ function makeDraft(user: string) {
       const next = /<([^>]+)>/.exec(answer.headers.get('Link') ?? '')?.[1]
       path = next ? `/staged/metadatasets${new URL(next, location.href).search}` : null
     }
-    const other = found.filter((set) => !own.has(set.id!.uuid))
+    // The newest come first.
+    const other = found.filter((set) => !own.has(set.id!.uuid)).toReversed()
     sets = [...sets, ...other.map(({ id }) => ({ uuid: id!.uuid, site: id!.site!, isOurs: false }))]
     model.value!.addRows(other.map(({ record }) => columns.value.map((column) => record[column.name] ?? '')))
     otherSets.value = []
