@@ -84,6 +84,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     )
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     context.set_default_timeout(20_000)
+    expect.set_options(timeout=20_000)
     yield context
     context.close()
 
