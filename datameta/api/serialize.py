@@ -12,6 +12,7 @@ from datameta.logic.appsettings import SettingView
 from datameta.logic.fields import Condition, Field, Rulebook, Term
 from datameta.logic.files import Download, Upload
 from datameta.logic.metadatasets import MetaDataSetRow
+from datameta.logic.overview import Overview, SiteOverview
 from datameta.logic.parts import count_parts
 from datameta.logic.refinements import RefinementView
 from datameta.logic.registrations import RegistrationView
@@ -202,6 +203,107 @@ def show_execution(execution: Mapping[str, Any]) -> dict[str, Any]:
         "serviceId": make_identifier(execution["service_uuid"], execution["service_site_id"]),
         "userId": make_identifier(execution["user_uuid"], execution["user_site_id"]),
     }
+
+
+def show_found(actor: Actor, row: MetaDataSetRow, fields: Sequence[Field]) -> dict[str, Any]:
+    """FoundMetaDataSet; ``row`` is what ``search.read_page`` reads, ``fields`` are all there are."""
+    return {
+        "metadataset": show_metadataset(actor, row, fields),
+        "submission": {
+            "id": make_identifier(row.submission_uuid, row.submission_site_id),
+            "label": row.label,
+            "submittedAt": to_wire(row.submitted_at),
+        },
+        "group": _name_group(row),
+        "user": _name_user(row),
+    }
+
+
+def show_past_event(row: Any) -> dict[str, Any]:
+    """PastEvent; ``row`` is what ``history.list_history`` reads."""
+    return {
+        "at": to_wire(row.at),
+        "event": row.event,
+        "actor": None if row.user_uuid is None else _name_user(row),
+        "before": row.before,
+        "after": row.after,
+    }
+
+
+def show_overview(overview: Overview) -> dict[str, Any]:
+    """Overview."""
+    staged, submitted = overview.staged, overview.submissions
+    usage = [{"bytes": used, "quota": quota} for used, quota in overview.usage]
+    return {
+        "staged": {
+            "metadatasets": staged.metadatasets,
+            "files": staged.files,
+            "filesOpen": staged.files_open,
+            "bytes": staged.bytes,
+        },
+        "submissions": {
+            "count": submitted.submissions,
+            "metadatasets": submitted.metadatasets,
+            "files": submitted.files,
+            "bytes": submitted.bytes,
+        },
+        "lastSubmissions": [
+            {
+                "id": to_identifier(row),
+                "label": row.label,
+                "submittedAt": to_wire(row.submitted_at),
+                "group": _name_group(row),
+                "user": _name_user(row),
+                "metadatasets": row.metadatasets,
+                "files": row.files,
+                "bytes": row.bytes,
+            }
+            for row in overview.last_submissions
+        ],
+        "lastAnswers": [
+            {
+                "metadatasetId": to_identifier(row),
+                "service": {
+                    "id": make_identifier(row.service_uuid, row.service_site_id),
+                    "name": row.service_name,
+                },
+                "at": to_wire(row.executed_at),
+            }
+            for row in overview.last_answers
+        ],
+        "usage": dict(zip(("user", "group"), usage, strict=True)),
+        "site": None if overview.site is None else _show_site(overview.site),
+    }
+
+
+def _show_site(site: SiteOverview) -> dict[str, Any]:
+    return {
+        "months": [
+            {
+                "month": month.month,
+                "submissions": month.submissions,
+                "metadatasets": month.metadatasets,
+                "files": month.files,
+                "bytes": month.bytes,
+            }
+            for month in site.months
+        ],
+        "groups": [{**_name_group(row), "bytes": row.bytes, "submissions": row.submissions} for row in site.groups],
+        "openRegistrations": site.counts.open_registrations,
+        "failedJobs": site.counts.failed_jobs,
+        "damagedFiles": site.counts.damaged_files,
+        "users": site.counts.users,
+        "groupCount": site.counts.group_count,
+        "storageBytes": site.counts.storage_bytes,
+    }
+
+
+def _name_group(row: Any) -> dict[str, Any]:
+    return {"id": make_identifier(row.group_uuid, row.group_site_id), "name": row.group_name}
+
+
+def _name_user(row: Any) -> dict[str, Any]:
+    return {"id": make_identifier(row.user_uuid, row.user_site_id), "name": row.user_name}
 
 
 def show_file(file: File, user_id: dict[str, str]) -> dict[str, Any]:
