@@ -276,36 +276,6 @@ def show_overview(overview: Overview) -> dict[str, Any]:
     }
 
 
-def _show_site(site: SiteOverview) -> dict[str, Any]:
-    return {
-        "months": [
-            {
-                "month": month.month,
-                "submissions": month.submissions,
-                "metadatasets": month.metadatasets,
-                "files": month.files,
-                "bytes": month.bytes,
-            }
-            for month in site.months
-        ],
-        "groups": [{**_name_group(row), "bytes": row.bytes, "submissions": row.submissions} for row in site.groups],
-        "openRegistrations": site.counts.open_registrations,
-        "failedJobs": site.counts.failed_jobs,
-        "damagedFiles": site.counts.damaged_files,
-        "users": site.counts.users,
-        "groupCount": site.counts.group_count,
-        "storageBytes": site.counts.storage_bytes,
-    }
-
-
-def _name_group(row: Any) -> dict[str, Any]:
-    return {"id": make_identifier(row.group_uuid, row.group_site_id), "name": row.group_name}
-
-
-def _name_user(row: Any) -> dict[str, Any]:
-    return {"id": make_identifier(row.user_uuid, row.user_site_id), "name": row.user_name}
-
-
 def show_file(file: File, user_id: dict[str, str]) -> dict[str, Any]:
     """FileResponse."""
     is_confirmed = file.state == FileState.CONFIRMED
@@ -559,3 +529,33 @@ def _show_finding(finding: Finding) -> dict[str, Any]:
         "count": finding.count,
         "cells": finding.list_areas(),
     }
+
+
+def _show_site(site: SiteOverview) -> dict[str, Any]:
+    return {
+        "months": [
+            {
+                "month": month.month,
+                "submissions": month.submissions,
+                "metadatasets": month.metadatasets,
+                "files": month.files,
+                "bytes": month.bytes,
+            }
+            for month in site.months
+        ],
+        "groups": [{**_name_group(row), "bytes": row.bytes, "submissions": row.submissions} for row in site.groups],
+        "openRegistrations": site.counts.open_registrations,
+        "failedJobs": site.counts.failed_jobs,
+        "damagedFiles": site.counts.damaged_files,
+        "users": site.counts.users,
+        "groupCount": site.counts.group_count,
+        "storageBytes": site.counts.storage_bytes,
+    }
+
+
+def _name_group(row: Any) -> dict[str, Any]:
+    return {"id": make_identifier(row.group_uuid, row.group_site_id), "name": row.group_name}
+
+
+def _name_user(row: Any) -> dict[str, Any]:
+    return {"id": make_identifier(row.user_uuid, row.user_site_id), "name": row.user_name}

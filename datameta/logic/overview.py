@@ -126,10 +126,7 @@ def _select_last_submissions(actor: Actor) -> Query:
             User.uuid.label("user_uuid"),
             User.site_id.label("user_site_id"),
             User.name.label("user_name"),
-            select(func.count())
-            .where(MetaDataSet.submission_id == Submission.id)
-            .scalar_subquery()
-            .label("metadatasets"),
+            sets.scalar_subquery().label("metadatasets"),
             files.scalar_subquery().label("files"),
             files.with_only_columns(_sum(File.size)).scalar_subquery().label("bytes"),
         )

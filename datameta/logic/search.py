@@ -300,7 +300,8 @@ def _contains(value: Value, text: str) -> ColumnElement[bool]:
 def _value_of(field: Field) -> Value:
     """Return the stored value of a field; null if there is none."""
     if field.service_id is None:
-        return MetaDataSet.record[field.key].astext
+        value: Value = MetaDataSet.record[field.key].astext
+        return value
     return (
         select(ServiceExecution.record[field.key].astext)
         .where(ServiceExecution.metadataset_id == MetaDataSet.id, ServiceExecution.service_id == field.service_id)
