@@ -79,6 +79,12 @@ def get_overview(db: Session, actor: Actor) -> Overview:
     )
 
 
+def list_months(now: datetime) -> list[str]:
+    """Return the names of the last months, this one last."""
+    newest = now.year * 12 + now.month - 1
+    return [f"{number // 12:04}-{number % 12 + 1:02}" for number in range(newest - MONTHS + 1, newest + 1)]
+
+
 def _count(model: type[Any], *conditions: ColumnElement[bool]) -> Any:
     """Return how many rows of a table there are, whatever the query around is about."""
     return select(func.count()).select_from(model).where(*conditions).correlate(None).scalar_subquery()
@@ -171,7 +177,7 @@ def _view_site(db: Session) -> SiteOverview:
             select(_sum(File.size)).scalar_subquery().label("storage_bytes"),
         )
     ).one()
-    names = _list_months(counts.now)
+    names = list_months(counts.now)
     begin = datetime.fromisoformat(f"{names[0]}-01T00:00:00+00:00")
     month = func.to_char(Submission.submitted_at, "YYYY-MM").label("month")
     months = _sum_up(month).where(Submission.submitted_at >= begin).group_by(month)
@@ -205,9 +211,3 @@ def _sum_up(*columns: Any) -> Query:
 
 def _group_columns() -> list[Any]:
     return [Group.uuid.label("group_uuid"), Group.site_id.label("group_site_id"), Group.name.label("group_name")]
-
-
-def _list_months(now: datetime) -> list[str]:
-    """Return the names of the last months, this one last."""
-    newest = now.year * 12 + now.month - 1
-    return [f"{number // 12:04}-{number % 12 + 1:02}" for number in range(newest - MONTHS + 1, newest + 1)]

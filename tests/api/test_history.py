@@ -1,4 +1,4 @@
-"""The history of a set: what happened to it, for whoever may see it, without what services did for who may not see that."""
+"""The history of a set: what happened to it, for whoever may see it; what services did for those who may see that."""
 
 from datetime import datetime
 from typing import Any

@@ -181,6 +181,12 @@ def _query_sets(call: Call) -> dict[str, Any]:
     return {"params": {"awaitingService": call.id}} if call.id else {}
 
 
+def _search(call: Call) -> dict[str, Any]:
+    awaiting = {"serviceId": call.id, "serviceState": "awaiting"} if call.id else {}
+    more = {"format": "csv"} if call.cell.row.operation == "exportMetaDataSets" else {"limit": "500"}
+    return {"params": {**awaiting, **more}}
+
+
 def _delete_many(call: Call) -> dict[str, Any]:
     """Name one of the asker's own, too: a refusal must spare it."""
     kind, state = {"metadataset": ("metadataset", "staged"), "file": ("file", "confirmed")}[call.cell.row.kind]
@@ -269,6 +275,8 @@ REQUESTS: dict[str, Callable[[Call], dict[str, Any]]] = {
     "createMetaDataSet": _stage,
     "updateMetaDataSet": _change_set,
     "getMetaDataSets": _query_sets,
+    "searchMetaDataSets": _search,
+    "exportMetaDataSets": _search,
     "listStagedMetaDataSets": _list_long,
     "bulkDeleteStagedMetaDataSets": _delete_many,
     "bulkDeleteStagedFiles": _delete_many,
@@ -315,6 +323,17 @@ def check_answer(call: Call, response: webtest.TestResponse) -> None:
     if operation == "userInformationRequest":
         is_open = actor == "site admin" or (actor == "group admin" and call.cell.row.relation != "other group")
         assert all((response.json[key] is not None) == is_open for key in ROLE_KEYS)
+    if operation == "searchMetaDataSets":
+        for row in response.json["rows"]:
+            _check_service_fields(row["metadataset"], is_seen=actor in SEE_SERVICES)
+    if operation == "exportMetaDataSets":
+        headings = response.text.splitlines()[0].split(",")
+        assert headings[5:] == ["ID", "Reads", *(["Quality", "Report"] if actor in SEE_SERVICES else []), "Spare"]
+    if operation == "getMetaDataSetHistory":
+        is_told = "service.executed" in {event["event"] for event in response.json}
+        assert is_told == (call.state == "executed" and actor in SEE_SERVICES)
+    if operation == "getOverview":
+        _check_overview(actor, response.json)
     if operation in READ_SETS:
         shown = response.json if isinstance(response.json, list) else [response.json]
         for each in shown:
@@ -328,7 +347,15 @@ def _check_list(call: Call, text: str) -> None:
     listed = read_lists()[call.cell.row.operation]
     for relation, actors in listed.shown_to.items():
         thing = call.world.get_thing(listed.kind, listed.state, call.world.get_owner(call.cell.actor, relation))
-        assert (thing.uuid in text) == (call.cell.actor in actors), relation
+        is_shown = any(name and name in text for name in (thing.uuid, thing.site))
+        assert is_shown == (call.cell.actor in actors), relation
+
+
+def _check_overview(actor: str, shown: dict[str, Any]) -> None:
+    assert (shown["site"] is not None) == (actor == "site admin")
+    assert bool(shown["lastAnswers"]) == (actor in SEE_SERVICES)
+    groups = {submission["group"]["name"] for submission in shown["lastSubmissions"]}
+    assert groups <= ({HOME, ELSEWHERE} if actor == "site read" else {HOME})
 
 
 def _check_service_fields(shown: dict[str, Any], *, is_seen: bool) -> None:

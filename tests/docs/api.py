@@ -61,6 +61,7 @@ class Mask:
             (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", lambda m: f"{self.number('uuid', m[0]):08}-{UUID_REST}"),
             (r"\b(DM[A-Z])-\d{8}\b", lambda m: f"{m[1]}-{self.number(m[1], m[0]):08}"),
             (r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", lambda m: "2030-01-31T12:00:00+00:00"),
+            (r"^\d{4}-\d\d$", lambda m: "2030-01"),
             (r"/download/\w+", lambda m: "/download/TOKEN"),
             (r"cursor=[\w-]+", lambda m: "cursor=CURSOR"),
             (r"datameta=\w+", lambda m: "datameta=COOKIE"),

@@ -24,6 +24,7 @@ def test_the_document_shows_every_operation_as_it_answers(portal: Portal) -> Non
     show_fields(recorder, admin, service)
     submit_files_and_records(recorder, lab)
     answer_as_a_service(recorder, bot, service)
+    search_what_was_submitted(recorder, admin, lab, bot)
     send_sample_sheets(recorder, lab)
     throw_staged_things_away(recorder, lab)
     show_groups_and_users(recorder, admin)
@@ -173,6 +174,15 @@ def answer_as_a_service(recorder: Recorder, bot: Client, service: str) -> None:
     [waiting] = recorder.show(bot, "getMetaDataSets", query=f"?awaitingService={service}&limit=100").json
     body = {"record": {"Accession": "ACC-S001"}, "fileIds": []}
     recorder.show(bot, "serviceSetMetaDatum", body, serviceId=service, metadatasetId=site_of(waiting))
+
+
+def search_what_was_submitted(recorder: Recorder, admin: Client, lab: Client, bot: Client) -> None:
+    query = "?q=s001&where=ZIPCode%3D%3D721&sort=field:Lab-ID&limit=10"
+    [row] = recorder.show(lab, "searchMetaDataSets", query=query).json["rows"]
+    columns = "&column=Lab-ID&column=ZIPCode&column=Accession"
+    recorder.show(bot, "exportMetaDataSets", query=f"?format=csv&submittedAfter=2026-01-01T00:00:00Z{columns}")
+    recorder.show(bot, "getMetaDataSetHistory", id=site_of(row["metadataset"]))
+    recorder.show(admin, "getOverview")
 
 
 def send_sample_sheets(recorder: Recorder, lab: Client) -> None:

@@ -57,7 +57,9 @@ NAMES = {
     "metadatasetIds": "metadatasets",
     "org_select": "groups",
     "serviceId": "services",
+    "submissionId": "submissions",
     "token": "tokens",
+    "userId": "users",
     "userIds": "users",
 }
 """The pool of every other parameter or property that holds an id, or a list of them."""
