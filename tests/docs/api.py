@@ -170,7 +170,7 @@ class Recorder:
         if response.content_type == "application/json":
             lines += ["", show_json(self.mask.mask(response.json))]
         elif response.content_type in TEXTS:
-            lines += ["", response.body.decode("utf-8-sig").replace("\r\n", "\n").rstrip()]
+            lines += ["", self.mask.mask_text(response.body.decode("utf-8-sig").replace("\r\n", "\n").rstrip())]
         elif response.body:
             lines += ["", "(the workbook)"]
         return "\n".join(lines)
