@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import IO
+from typing import IO, cast
 from xml.sax.saxutils import escape
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -64,7 +64,7 @@ def write_xlsx(headings: Sequence[str], rows: Rows, *, title: str) -> Iterator[b
     sink = _Sink()
     remaining = iter(rows)
     titles: list[str] = []
-    with ZipFile(sink, "w", ZIP_DEFLATED) as archive:
+    with ZipFile(cast(IO[bytes], sink), "w", ZIP_DEFLATED) as archive:
         first: Sequence[str] | None = next(remaining, None)
         while first is not None or not titles:
             titles.append(title if not titles else f"{title} ({len(titles) + 1})")
@@ -80,19 +80,18 @@ def write_xlsx(headings: Sequence[str], rows: Rows, *, title: str) -> Iterator[b
     yield sink.take()
 
 
-class _Sink(io.RawIOBase):
-    """Where the archive is written to, which nobody can go back in, and what takes away what is there."""
+class _Sink:
+    """Where the archive is written to, in which nobody can go back, and what takes away what is there."""
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
 
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: object) -> int:
-        chunk = bytes(data)  # type: ignore[call-overload]
+    def write(self, chunk: bytes) -> int:
         self._chunks.append(chunk)
         return len(chunk)
+
+    def flush(self) -> None:
+        """Do nothing: what is written waits to be taken."""
 
     def take(self) -> bytes:
         taken = b"".join(self._chunks)

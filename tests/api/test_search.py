@@ -237,6 +237,14 @@ def test_dates_are_found_as_they_are_shown(site: Site) -> None:
     assert found_ids(site.lab, "Day==31.01") == []
 
 
+def test_there_need_be_no_other_fields_than_dates(portal: Portal) -> None:
+    portal.add_user("Office", site_admin=True).add_field("Day", dateTimeFmt="%d.%m.%Y")
+    lab = portal.add_user("Lab A")
+    staged = [lab.stage(Day="31.01.2026"), lab.stage(Day="01.02.2026")]
+    lab.submit(staged)
+    assert find(lab, q="31.") == [staged[0]["id"]["site"]]
+
+
 @pytest.mark.parametrize(
     ("date_format", "value", "part"),
     [
