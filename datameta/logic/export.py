@@ -1,13 +1,16 @@
 """The sets that a search finds, as a table: a row for each, a column for each field that is asked for.
 
-The rule this module guards: the table says what the search says, to whom it says it, and takes the same memory whatever
-its size. All that can be refused is refused before the first byte.
+The rule this module guards: the table says what the search says, to whom it says it, and takes the same memory
+whatever its size. All that can be refused is refused before the first byte. The database sorts once: the ids of what
+is found wait in a temporary file, and the rows are read by them.
 """
 
+from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any, Literal
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, Literal
 
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -17,21 +20,21 @@ from datameta.errors import Problem, ValidationError
 from datameta.logic import records, search
 from datameta.logic.fields import Field
 from datameta.logic.metadatasets import PAGE_SIZE, MetaDataSetRow
-from datameta.logic.search import Filters, Search
+from datameta.logic.search import Filters
 from datameta.sheets.streamed import write_csv, write_xlsx
 
 HEADINGS = ("Metadataset", "Submission", "Submitted", "Group", "User")
 TITLE = "Metadatasets"
+ID = "q"
+"""The kind of number that a row id is."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """A search, the fields that are its columns, its first rows, and where the next begin."""
+    """The fields that are columns, and a temporary file with the row ids of the sets."""
 
-    search: Search
     columns: Sequence[Field]
-    rows: Sequence[MetaDataSetRow]
-    cursor: str | None
+    ids: BinaryIO
 
 
 def begin_export(db: Session, actor: Actor, filters: Filters, *, sort: str, columns: Sequence[str] | None) -> Export:
@@ -51,17 +54,31 @@ def begin_export(db: Session, actor: Actor, filters: Filters, *, sort: str, colu
         chosen = [field for field in found if field is not None]
     if problems:
         raise ValidationError(problems)
-    return Export(prepared, chosen, *search.read_page(db, prepared, limit=PAGE_SIZE))
+    with ExitStack() as stack:
+        ids = stack.enter_context(TemporaryFile())
+        for some in search.list_ids(db, prepared):
+            array(ID, some).tofile(ids)
+        # From here on, whoever reads the file closes it.
+        stack.pop_all()
+    return Export(chosen, ids)
 
 
 def write_export(
     sessions: sessionmaker[Session], export: Export, *, file_format: Literal["csv", "xlsx"]
 ) -> Iterator[bytes]:
     """Yield the table as a file, page after page, each read in a transaction of its own."""
-    pages = chain([export.rows], search.stream_pages(sessions, export.search, cursor=export.cursor))
     headings = [*HEADINGS, *(field.name for field in export.columns)]
-    rows = (_make_row(row, export.columns) for page in pages for row in page)
+    rows = (_make_row(row, export.columns) for page in _read_pages(sessions, export.ids) for row in page)
     return write_csv(headings, rows) if file_format == "csv" else write_xlsx(headings, rows, title=TITLE)
+
+
+def _read_pages(sessions: sessionmaker[Session], ids: BinaryIO) -> Iterator[list[MetaDataSetRow]]:
+    with ids:
+        ids.seek(0)
+        while some := ids.read(PAGE_SIZE * array(ID).itemsize):
+            with sessions() as db:
+                rows = search.read_rows(db, array(ID, some))
+            yield rows
 
 
 def _make_row(row: MetaDataSetRow, columns: Sequence[Field]) -> list[str]:

@@ -496,8 +496,8 @@ def test_an_export_is_refused_before_it_begins(site: Site) -> None:
 
 @pytest.mark.parametrize("kind", ["csv", "xlsx"])
 def test_an_export_has_all_pages(site: Site, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "PAGE_SIZE", 2)
-    monkeypatch.setattr(search, "PAGE_SIZE", 2)
+    for module in (export, search):
+        monkeypatch.setattr(module, "PAGE_SIZE", 2)
     values = [str(number) for number in range(7)]
     submit(site.lab, *values)
     _, *rows = export_rows(site.lab, kind, [("sort", "submitted")])
