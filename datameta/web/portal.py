@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from pyramid.config import Configurator
 from pyramid.request import Request
@@ -20,6 +21,8 @@ from datameta.storage import Storage
 
 BUILT = Path(str(files("datameta.web"))) / "portal"
 CACHE_SECONDS = 365 * 24 * 3600
+SCRIPT_POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'"
+"""For workers, which take it from their script: they compute checksums, and speak to nobody but the page."""
 ENCODINGS = {"br": ".br", "gzip": ".gz"}
 """How a file may be sent, best first, and what the file is called then."""
 NOT_BUILT = "The browser application has not been built. Run: python frontend/build.py"
@@ -63,6 +66,8 @@ def _send_file(request: Request, folder: Path, name: str, seconds: int) -> Respo
     else:
         response = FileResponse(str(folder / name), request, seconds, content_type)
     response.vary = "Accept-Encoding"
+    if name.endswith(".js"):
+        response.headers["Content-Security-Policy"] = SCRIPT_POLICY
     return response
 
 
@@ -89,7 +94,7 @@ def find_origin(storage: Storage) -> str | None:
     """Return the origin of the addresses that the store signs, or None if bytes go through the portal."""
     if not storage.is_direct:
         return None
-    parts = urlsplit(storage.presign_download("files/none", disposition="attachment", seconds=60).url)
+    parts = urlsplit(storage.presign_download(f"files/{UUID(int=0)}", disposition="attachment", seconds=60).url)
     return f"{parts.scheme}://{parts.netloc}"
 
 

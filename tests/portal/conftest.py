@@ -3,7 +3,6 @@
 ``page`` must have had nothing to complain of at its end: no error on the console, no breach of the policy.
 """
 
-import json
 import os
 import re
 import shutil
@@ -68,8 +67,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A demo portal of this module with local storage."""
     folder = tmp_path_factory.mktemp("portal")
     with serve_cleanly(folder / "home", folder, "--demo") as served:
-        passwords = json.loads((folder / "home/demo.json").read_text("utf-8"))["passwords"]
-        yield Site(served, served.address, {email.split("@")[0]: word for email, word in passwords.items()})
+        yield open_site(served)
+
+
+def open_site(served: Served) -> Site:
+    """Return a demo portal as its users see it."""
+    passwords = served.read_demo()["passwords"]
+    return Site(served, served.address, {email.split("@")[0]: word for email, word in passwords.items()})
 
 
 @pytest.fixture

@@ -1,5 +1,8 @@
 /** Files on their way to the portal: one list per page load, which outlives the pages of the app. */
+import { effectScope, watch } from 'vue'
 import type { Id } from '@/api/client'
+import { current } from '@/session'
+import { Engine } from './engine'
 
 /**
  * `missing`: an upload that was begun before and is not complete; its local file must be chosen again to go on.
@@ -14,8 +17,14 @@ export interface Transfer {
   /** Bytes that have arrived, or, while `verifying`, that the portal has read again. */
   readonly sent: number
   readonly state: TransferState
-  /** Why it failed, or what it waits for, in words. */
+  /** Why it failed, in words. */
   readonly problem?: string
+  /** What it waits for, or does, in words. */
+  readonly note?: string
+  /** It failed because the portal has something else under this name: `replace` or `remove`. */
+  readonly isConflict: boolean
+  /** Its local file was chosen in this page. */
+  readonly isLocal: boolean
   readonly fileId?: Id
   readonly checksum?: string
 }
@@ -23,6 +32,7 @@ export interface Transfer {
 export interface Totals {
   readonly files: number
   readonly done: number
+  /** Of the files that were chosen in this page. */
   readonly bytes: number
   readonly sent: number
   /** Bytes per second. */
@@ -41,15 +51,30 @@ export interface Transfers {
   add(files: readonly File[]): void
   /** Ask the portal for this user's files that are staged or begun. */
   load(): Promise<void>
-  /** Without a key: all of them. */
+  /** Without a key: all of them. What has been sent of a part is lost, what has arrived stays. */
   pause(key?: string): void
   resume(key?: string): void
-  /** Take a file off the list, and off the portal. */
+  /** Take a file off the list, and off the portal; of one with a conflict, only what was chosen here. */
   remove(key: string): Promise<void>
   retry(key: string): void
+  /** Delete what the portal has under the name of a file with a conflict, and send this one. */
+  replace(key: string): Promise<void>
 }
+
+let engine: Engine | undefined
 
 /** The transfers of this page load. */
 export function useTransfers(): Transfers {
-  throw new Error('transfers are not built yet')
+  if (!engine) {
+    const started = (engine = new Engine())
+    // It outlives the component that asks for it first.
+    effectScope(true).run(() =>
+      watch(
+        () => current.session?.userId.uuid ?? null,
+        (owner) => started.belongTo(owner),
+        { immediate: true, flush: 'sync' },
+      ),
+    )
+  }
+  return engine
 }

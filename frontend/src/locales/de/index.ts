@@ -5,5 +5,6 @@ import data from './data.json'
 import overview from './overview.json'
 import signin from './signin.json'
 import submit from './submit.json'
+import transfers from './transfers.json'
 
-export default { account, admin, common, data, overview, signin, submit }
+export default { account, admin, common, data, overview, signin, submit, transfers }

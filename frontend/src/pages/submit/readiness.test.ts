@@ -10,6 +10,8 @@ const file = (name: string, state: Transfer['state']): Transfer => ({
   size: 1,
   sent: 1,
   state,
+  isConflict: false,
+  isLocal: true,
   fileId: { uuid: `id of ${name}` },
 })
 const find = (...files: Transfer[]) => findObstacles(READY, ['a.fq', 'b.fq', 'c.fq'], groupFiles(files), CALM)

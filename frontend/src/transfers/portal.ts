@@ -1,0 +1,125 @@
+/** The portal's operations that hand in files, each a function. */
+import { api, type Id, type Schemas } from '@/api/client'
+import { localise, type PutRequest } from './put'
+
+export type StagedFile = Schemas['FileResponse']
+export type UploadSession = Schemas['UploadSession']
+
+const PAGE = 1000
+
+/** A part that has arrived. */
+export interface Arrived {
+  readonly md5: string
+  readonly size: number
+}
+
+export interface Announced {
+  readonly id: Id
+  readonly request: PutRequest
+}
+
+/** All pages of a list. */
+async function readPages<T>(
+  read: (cursor?: string) => Promise<{ data?: T[]; response: Response }>,
+): Promise<T[]> {
+  const items: T[] = []
+  let cursor: string | undefined
+  do {
+    const { data, response } = await read(cursor)
+    items.push(...(data ?? []))
+    const next = /<([^>]+)>;\s*rel="?next/.exec(response.headers.get('Link') ?? '')?.[1]
+    cursor = next && (new URL(next, location.href).searchParams.get('cursor') ?? undefined)
+  } while (cursor)
+  return items
+}
+
+/** The user's files that are not submitted, the newest first. */
+export function listStaged(): Promise<StagedFile[]> {
+  return readPages((cursor) => api.GET('/staged/files', { params: { query: { limit: PAGE, cursor } } }))
+}
+
+/** A key by which a repeated request gets the answer of the first one; a page without HTTPS has no `randomUUID`. */
+export function makeKey(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
+    byte.toString(16).padStart(2, '0'),
+  ).join('')
+}
+
+export async function announce(
+  name: string,
+  checksum: string,
+  size: number,
+  key: string,
+): Promise<Announced> {
+  const { data } = await api.POST('/files', {
+    params: { header: { 'Idempotency-Key': key, 'DataMeta-File-Size': size } },
+    body: { name, checksum },
+  })
+  return readUpload(data!)
+}
+
+/** How to send an announced file anew. */
+export async function renew(id: string): Promise<Announced> {
+  const { data } = await api.POST('/files/{id}/upload-url', { params: { path: { id } } })
+  return readUpload(data!)
+}
+
+function readUpload(upload: Schemas['FileUploadResponse']): Announced {
+  return {
+    id: upload.id,
+    request: { url: localise(upload.urlToUpload), headers: upload.requestHeaders ?? {} },
+  }
+}
+
+export async function confirmFile(id: string): Promise<StagedFile> {
+  const { data } = await api.PUT('/files/{id}', { params: { path: { id } }, body: { contentUploaded: true } })
+  return data!
+}
+
+export async function getFile(id: string): Promise<StagedFile> {
+  return (await api.GET('/files/{id}', { params: { path: { id } } })).data!
+}
+
+export async function deleteFile(id: string): Promise<void> {
+  await api.DELETE('/files/{id}', { params: { path: { id } } })
+}
+
+export async function openSession(id: string, size: number): Promise<UploadSession> {
+  const { data } = await api.POST('/files/{id}/upload-session', { params: { path: { id } }, body: { size } })
+  return data!
+}
+
+export async function getSession(id: string): Promise<UploadSession> {
+  return (await api.GET('/files/{id}/upload-session', { params: { path: { id } } })).data!
+}
+
+/** The parts of an open session that have arrived, by number. */
+export async function listParts(id: string): Promise<Map<number, Arrived>> {
+  const parts = await readPages((cursor) =>
+    api.GET('/files/{id}/upload-session/parts', { params: { path: { id }, query: { limit: PAGE, cursor } } }),
+  )
+  return new Map(parts.map(({ number, md5, size }) => [number, { md5: md5.toLowerCase(), size }]))
+}
+
+/** Announce parts by number and MD5; how to send each. */
+export async function requestParts(id: string, md5s: Map<number, string>): Promise<Map<number, PutRequest>> {
+  const parts = Array.from(md5s, ([number, md5]) => ({ number, md5 }))
+  const { data } = await api.POST('/files/{id}/upload-session/part-urls', {
+    params: { path: { id } },
+    body: { parts },
+  })
+  return new Map(
+    data!.parts.map(({ number, url, requestHeaders }) => [
+      number,
+      { url: localise(url), headers: requestHeaders },
+    ]),
+  )
+}
+
+export async function complete(id: string, checksum: string): Promise<UploadSession> {
+  const { data } = await api.POST('/files/{id}/upload-session/complete', {
+    params: { path: { id } },
+    body: { checksum },
+  })
+  return data!
+}
