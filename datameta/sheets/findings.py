@@ -8,7 +8,7 @@ from typing import Any
 from datameta.sheets.values import Severity, to_letters
 
 MOST_FINDINGS = 10_000
-"""Different findings that are told; what is beyond is counted."""
+"""Different findings of each severity that are told; what is beyond is counted. No warning takes the place of an error."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class Findings:
         self.counts = dict.fromkeys(Severity, 0)
         self.omitted = 0
         self._groups: dict[tuple[Any, ...], Finding] = {}
+        self._room = dict.fromkeys(Severity, MOST_FINDINGS)
 
     def add(self, finding: Finding, *, is_counted: bool = True) -> None:
         """Add a finding to the one that differs in its rows only; count it, unless it is counted with others."""
@@ -84,7 +85,8 @@ class Findings:
         known = self._groups.get(key)
         if known is not None:
             known.rows.extend(finding.rows)
-        elif len(self._groups) < MOST_FINDINGS:
+        elif self._room[finding.severity]:
+            self._room[finding.severity] -= 1
             self._groups[key] = finding
         else:
             self.omitted += finding.count

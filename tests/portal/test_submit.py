@@ -18,7 +18,7 @@ from openpyxl import Workbook, load_workbook
 from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 
 from tests.e2e.conftest import serve_cleanly
-from tests.portal.conftest import Site, check_page, email_of, sign_in
+from tests.portal.conftest import Site, check_page, email_of, open_site, sign_in
 
 FIELDS = ["Lab-ID", "Sampling date", "ZIPCode", "Sequencing platform", "FileR1", "FileR2"]
 NOTES = [f"Note {number}" for number in range(1, 15)]
@@ -632,8 +632,7 @@ WATCH_KEYS = """() => {
 def wide_site(tmp_path: Path) -> Iterator[Site]:
     """A portal of its own with twenty fields."""
     with serve_cleanly(tmp_path / "home", tmp_path, "--demo") as served:
-        passwords = served.read_demo()["passwords"]
-        site = Site(served, served.address, {email.split("@")[0]: word for email, word in passwords.items()})
+        site = open_site(served)
         for number, name in enumerate(NOTES, 1000):
             texts = dict.fromkeys(["regexDescription", "longDescription", "example", "regExp", "dateTimeFmt"], "")
             flags = dict.fromkeys(["isMandatory", "isFile", "isSubmissionUnique", "isSiteUnique"], False)

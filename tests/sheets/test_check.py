@@ -285,6 +285,13 @@ def test_a_sheet_of_nothing_but_errors_is_told_of_in_bounds() -> None:
     assert found.done["omitted"] == MOST_FINDINGS
 
 
+def test_no_number_of_warnings_hides_an_error() -> None:
+    rows = [[f" S{number}"] for number in range(MOST_FINDINGS + 1)]
+    found = check(Sheet([HEADER, *rows, ["S", "x"]]))
+    assert [finding.severity for finding in found.findings].count(Severity.ERROR) == 1
+    assert (len(found.findings), found.done["omitted"]) == (MOST_FINDINGS + 1, 1)
+
+
 def test_areas_are_read_as_they_are_written() -> None:
     assert parse_area("B2:C9") == (1, 2, 2, 9)
     assert parse_area("AA7") == (26, 7, 26, 7)

@@ -67,7 +67,7 @@ function makeDraft(user: string) {
   const readProblem = ref('')
   const isChecking = ref(false)
   const checkProblem = ref('')
-  /** Findings that there are beside those that are shown. */
+  /** Errors that there are beside those that are shown. */
   const omitted = ref(0)
   const phase = ref<Phase | null>(null)
   const problems = shallowRef<readonly string[]>([])
@@ -293,7 +293,7 @@ function makeDraft(user: string) {
     const isWhole = !report.findings.some(
       ({ code, row }) => code === 'column_missing' || code === 'duplicate_column' || row === null,
     )
-    if (!isWhole || report.findingsOmitted) for (const row of rows) model.value!.stale.add(row.id)
+    if (!isWhole || countOmitted(report)) for (const row of rows) model.value!.stale.add(row.id)
     notices.value = isReplacing ? sorted.notices : [...notices.value, ...sorted.notices]
     const kept = { name: file.name, content: file }
     sheet.value = kept
@@ -374,7 +374,7 @@ function makeDraft(user: string) {
     const report = (await send('/sheets/check', rows)) as Report
     const sorted = sortFindings(report, columns.value, (_, row) => rows[row - 2])
     model.value!.takeFindings(rows, withoutOwn(sorted.found))
-    omitted.value = report.findingsOmitted
+    omitted.value = countOmitted(report)
   }
 
   async function send(path: string, rows: readonly Row[]): Promise<unknown> {
@@ -590,6 +590,14 @@ function makeDraft(user: string) {
     checkStale,
     submit,
   }
+}
+
+/** Of how many cells with errors the report says nothing. */
+function countOmitted(report: Report): number {
+  return report.findings.reduce(
+    (rest, { severity, count }) => rest - (severity === 'error' ? count : 0),
+    report.errors,
+  )
 }
 
 function makeKey(): string {
