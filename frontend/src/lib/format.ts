@@ -1,7 +1,11 @@
 /** Times, sizes and numbers in the reader's form. */
 import { i18n } from '@/i18n'
 
-const locale = () => i18n.global.locale.value as string
+/** The page's language as it is written where the reader is: an English page has British dates for a British browser. */
+const locale = () => {
+  const language = i18n.global.locale.value as string
+  return navigator.languages.find((name) => name.startsWith(language)) ?? language
+}
 
 export const zone = () => Intl.DateTimeFormat().resolvedOptions().timeZone
 
