@@ -25,6 +25,7 @@ export const EVENTS = {
     'totp.enrolled',
     'totp.removed',
     'recovery_code.used',
+    'recovery_code.renewed',
   ],
   people: [
     'user.created',
