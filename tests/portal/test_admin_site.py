@@ -377,7 +377,7 @@ def test_what_is_stored_is_told_by_group_and_month(page: Page, site: Site) -> No
     page.goto(f"{site.address}/admin/groups")
     row = page.get_by_role("row", name=re.compile("Demo Lab South"))
     expect(row.get_by_role("cell").nth(2)).to_have_text("1")
-    expect(page.get_by_role("row", name=re.compile("Demo Office")).get_by_role("cell").nth(2)).to_have_text("–")
+    expect(page.get_by_role("row", name=re.compile("Demo Office")).get_by_role("cell").nth(2)).to_have_text("0")
 
 
 def test_the_store_is_checked(page: Page, site: Site) -> None:
