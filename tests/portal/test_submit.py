@@ -18,7 +18,7 @@ from openpyxl import Workbook, load_workbook
 from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 
 from tests.e2e.conftest import serve_cleanly
-from tests.portal.conftest import Site, check_page, email_of, open_site, sign_in
+from tests.portal.conftest import SCREENSHOTS, Site, check_page, email_of, open_site, sign_in
 
 FIELDS = ["Lab-ID", "Sampling date", "ZIPCode", "Sequencing platform", "FileR1", "FileR2"]
 NOTES = [f"Note {number}" for number in range(1, 15)]
@@ -573,6 +573,72 @@ def test_a_sheet_is_dropped_anywhere(page: Page, site: Site) -> None:
     open_page(page, site)
     drop(page, [("run.csv", make_csv(make_rows([sample])))])
     expect(find_cell(page, 1, "Lab-ID")).to_have_text(sample)
+
+
+def test_files_and_sheet_come_together_and_are_submitted_when_ready(page: Page, site: Site) -> None:
+    samples = name_samples(3)
+    rows = make_rows(samples)
+    held: list[Route] = []
+    page.route("**/api/v1/upload/**", held.append)
+    open_page(page, site)
+    drop(page, [("run.csv", make_csv(rows))])
+    bar = find_bar(page)
+    expect(bar).to_contain_text("3 files that were not sent:")
+    drop(page, [(row[4], f"reads of {row[4]}".encode()) for row in rows])
+    expect(bar).to_contain_text("3 files on their way:")
+    bar.get_by_role("button", name="Submit when ready").click()
+    expect(bar).to_contain_text("Will be submitted as soon as everything is there.")
+    check_page(page, "submit-waiting")
+    # Elsewhere in the portal it goes on.
+    page.get_by_role("link", name="Data", exact=True).click()
+    wait_until(page, lambda: len(held) == len(rows))
+    assert [count_submitted(site, sample) for sample in samples] == [0, 0, 0]
+    for route in held:
+        route.continue_()
+    page.unroute("**/api/v1/upload/**")
+    expect(page.get_by_text(re.compile("Submitted as "))).to_be_visible()
+    assert [count_submitted(site, sample) for sample in samples] == [1, 1, 1]
+
+
+def test_what_goes_wrong_while_waiting_ends_the_waiting(page: Page, site: Site) -> None:
+    [sample] = name_samples(1)
+    held: list[Route] = []
+    page.route("**/api/v1/upload/**", held.append)
+    open_page(page, site)
+    drop(page, [("run.csv", make_csv(make_rows([sample]))), (f"{sample}_R1.fq", b"reads")])
+    find_bar(page).get_by_role("button", name="Submit when ready").click()
+    type_into(page, 1, "ZIPCode", "7")
+    expect(page.get_by_text("Not submitted: something is missing by now.")).to_be_visible()
+    wait_until(page, lambda: bool(held))
+    for route in held:
+        route.continue_()
+    page.unroute("**/api/v1/upload/**")
+    expect(page.get_by_text("All 1 files are here")).to_be_visible()
+    assert count_submitted(site, sample) == 0
+
+
+def test_a_receipt_is_printed(page: Page, site: Site) -> None:
+    [sample] = name_samples(1)
+    upload(site, "lab", f"{sample}_R1.fq")
+    open_page(page, site)
+    choose_sheet(page, make_csv(make_rows([sample])))
+    receipt = submit(page)
+    page.evaluate("() => (window.print = () => (document.title = 'printed'))")
+    page.get_by_role("button", name="Print").click()
+    expect(page).to_have_title("printed")
+    page.emulate_media(media="print")
+    expect(page.get_by_role("button", name="Print")).to_be_hidden()
+    expect(page.get_by_role("navigation")).to_be_hidden()
+    expect(page.get_by_role("cell", name=f"{sample}_R1.fq", exact=True)).to_be_visible()
+    if SCREENSHOTS:
+        page.screenshot(path=f"{SCREENSHOTS}/receipt-print.png", full_page=True)
+    page.emulate_media(media="screen")
+    # Its address is enough to see it again, and others do not see it.
+    page.goto(f"{site.address}/submit?receipt={receipt}")
+    expect(page.get_by_role("heading", name=f"Submitted: {receipt}")).to_be_visible()
+    sign_out(page)
+    sign_in(page, site, "other.lab", f"/submit?receipt={receipt}")
+    expect(page.get_by_role("alert")).to_be_visible()
 
 
 def test_german(page: Page, site: Site) -> None:

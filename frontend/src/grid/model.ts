@@ -91,11 +91,12 @@ export class SheetModel {
   readonly rows: Row[] = []
   /** Triggers whenever anything is different from before. */
   readonly version = shallowRef(0)
+  /** Triggers when the rows may name other files. */
+  readonly filesVersion = shallowRef(0)
   /** Rows that the portal has not seen as they are. */
   readonly stale = new Set<number>()
-  /** Rows that have not been stored as they are; with `isOrderDirty` neither has their order. */
+  /** Rows that have not been stored as they are. */
   readonly dirty = new Set<number>()
-  isOrderDirty = false
   /** Told after each change of rows. */
   onChange: () => void = () => undefined
 
@@ -409,6 +410,7 @@ export class SheetModel {
       if (!isEmpty(row)) this.stale.add(row.id)
     }
     for (const [id, found] of sticky) this.found.set(id, found)
+    this.filesVersion.value++
     this.show()
   }
 
@@ -427,18 +429,18 @@ export class SheetModel {
   private apply(change: Change, isBack: boolean): void {
     if (change.kind === 'values') {
       for (const { id, before, after } of change.rows) this.replace(id, isBack ? before : after)
-    } else if ((change.kind === 'insert') !== isBack) {
+      return
+    }
+    this.arePlacesKnown = false
+    this.filesVersion.value++
+    if ((change.kind === 'insert') !== isBack) {
       spliceIn(this.rows, change.at, change.rows)
-      this.arePlacesKnown = false
-      this.isOrderDirty = true
       for (const row of change.rows) {
         this.count(row, 1)
         this.mark(row)
       }
     } else {
       const removed = this.rows.splice(change.at, change.rows.length)
-      this.arePlacesKnown = false
-      this.isOrderDirty = true
       for (const row of removed) {
         this.count(row, -1)
         this.stale.delete(row.id)
@@ -451,6 +453,8 @@ export class SheetModel {
     const place = this.placeOf(id)
     const before = this.rows[place]!
     const row = { id, values }
+    const isSame = (column: Column, index: number) => !column.isFile || before.values[index] === values[index]
+    if (!this.columns.every(isSame)) this.filesVersion.value++
     this.count(before, -1)
     this.count(row, 1)
     this.rows[place] = row

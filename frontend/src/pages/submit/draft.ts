@@ -80,7 +80,7 @@ function makeDraft(user: string) {
 
   const files = computed(() => groupFiles(transfers.list))
   const wanted = computed(() => {
-    void model.value?.version.value
+    void model.value?.filesVersion.value
     return model.value?.listFiles() ?? new Map<string, number[]>()
   })
   const summary = computed(() => {
