@@ -238,6 +238,7 @@ def test_a_new_lab_registers_and_gets_its_password(page: Page, site: Site) -> No
 
 
 def test_german_speaks_german_also_when_it_refuses(page: Page, site: Site) -> None:
+    set_setting(site, "user_agreement", "Seien Sie ehrlich.")
     page.goto(site.address + "/register")
     page.get_by_label("Language").select_option("de")
     expect(page.get_by_role("heading", name="Registrieren")).to_be_visible()

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 
-const FOLDER = import.meta.dirname
+const FOLDER = join(import.meta.dirname, '../locales')
 const areas = readdirSync(join(FOLDER, 'en')).filter((name) => name.endsWith('.json'))
 
 type Texts = { [name: string]: string | Texts }
