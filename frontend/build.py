@@ -37,13 +37,11 @@ def run_npm(*words: str) -> None:
         sys.stderr.write("Node is missing or older than 22.12; installing it from PyPI.\n")
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", WHEEL], check=True)
         importlib.invalidate_caches()
-        found = find_node()
-        assert found is not None
-    node, npm = found
-    path = os.pathsep.join([str(Path(node).parent), os.environ.get("PATH", "")])
-    subprocess.run(
-        [node, npm, "--no-fund", "--no-audit", *words], cwd=FRONTEND, check=True, env={**os.environ, "PATH": path}
-    )
+        npm = find_npm()
+        assert npm is not None
+    # What npm runs finds the same Node.
+    variables = {**os.environ, "PATH": os.pathsep.join([str(Path(npm[0]).parent), os.environ.get("PATH", "")])}
+    subprocess.run([*npm, "--no-fund", "--no-audit", *words], cwd=FRONTEND, check=True, env=variables)
 
 
 def install() -> None:
