@@ -57,6 +57,8 @@ NEWER = {
     "listUsers",
     "openUploadSession",
     "previewAppSetting",
+    "removeTotp",
+    "renewRecoveryCodes",
     "renewUploadUrl",
     "requestPasswordReset",
     "retryJob",
