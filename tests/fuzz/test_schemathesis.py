@@ -258,7 +258,7 @@ def test_every_answer_is_in_the_specification(site: Site, name: str) -> None:
     cases = answers.total()
     print(f"{name}: seed {SEED}, {cases} cases, {cases / seconds:.0f}/s, {dict(sorted(answers.items()))}")
     assert cases >= wanted
-    assert len(statuses) == (18 if name == "browser" else OPERATIONS)
+    assert len(statuses) == (20 if name == "browser" else OPERATIONS)
     assert not [status for status in answers if status >= "500"]
     # Nobody has shut the door upon itself: else most of these answers were the same 401.
     allowed = [operation for operation, found in statuses.items() if any(status < "400" for status in found)]
