@@ -85,8 +85,8 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
         viewport={"width": 1280, "height": 900}, locale="en-GB", timezone_id="Europe/Berlin", accept_downloads=True
     )
     context.grant_permissions(["clipboard-read", "clipboard-write"])
-    context.set_default_timeout(20_000)
-    expect.set_options(timeout=20_000)
+    context.set_default_timeout(60_000)
+    expect.set_options(timeout=60_000)
     yield context
     context.close()
 
