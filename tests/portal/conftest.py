@@ -131,6 +131,8 @@ def check_page(page: Page, name: str) -> None:
     """Demand that nobody is shut out, in both colour schemes (WCAG 2.2 A and AA), and take the pictures."""
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        # A page hears of it with the next frame.
+        page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
         if not page.evaluate("() => 'axe' in window"):
             page.evaluate(AXE.read_text("utf-8"))
         found = page.evaluate("rules => axe.run({ runOnly: rules })", RULES)
