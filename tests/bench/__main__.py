@@ -2,11 +2,11 @@
 
 import sys
 
-from tests.bench import confirm, login, memory, sheets, small, submit, transfer, verification
+from tests.bench import confirm, login, memory, portal_page, sheets, small, submit, transfer, verification
 from tests.bench.report import format_figure, format_header
 
 MODULES = (submit, sheets, memory, transfer, verification, confirm, small, login)
-BENCHMARKS = {module.__name__.rpartition(".")[2]: module.measure for module in MODULES}
+BENCHMARKS = {module.__name__.rpartition(".")[2]: module.measure for module in MODULES} | {"page": portal_page.measure}
 
 
 def main(names: list[str]) -> int:

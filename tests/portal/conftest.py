@@ -20,8 +20,10 @@ from tests.e2e.conftest import REPOSITORY, Served, serve_cleanly
 AXE = REPOSITORY / "frontend/node_modules/axe-core/axe.min.js"
 BUILT = REPOSITORY / "datameta/web/portal/index.html"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa"]
-REFUSED = re.compile(r"Failed to load resource: the server responded with a status of 4\d\d")
-"""What Chromium says of every refusal, also of one that the page expects."""
+REFUSED = re.compile(
+    r"Failed to load resource: (the server responded with a status of 4\d\d|net::ERR_(INTERNET_DISCON|UPLOAD_FILE_CH))"
+)
+"""What Chromium says of every refusal, lost connection and changed file, also of those that the page expects."""
 SCREENSHOTS = os.environ.get("DATAMETA_SCREENSHOTS")
 """Where pictures of the pages go; without it none are taken."""
 

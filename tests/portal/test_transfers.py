@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, Request, Route, expect
@@ -176,5 +177,299 @@ def test_files_of_any_size_arrive_as_they_are(
     choose(page, *paths)
     expect(page.get_by_text("All 5 files are here").first).to_be_visible(timeout=LONG)
     lab.check(*paths)
-    assert len(lab.sent) == 2 + 6
+    # To the store a small file, too, goes as a part, its only one.
+    assert len(lab.sent) == 2 + 6 + (3 if store == "direct" else 0)
     check_page(page, f"files-all-{store}")
+
+
+@pytest.mark.parametrize("store", ["site", "direct"])
+def test_a_page_that_is_closed_in_the_middle_is_resumed_with_what_is_missing(
+    store: str, request: pytest.FixtureRequest, make_lab: Callable[[Site], Lab], page: Page
+) -> None:
+    lab = make_lab(request.getfixturevalue(store))
+    path = lab.write("reads.bin", 5 * PART + 7)
+    Gate(lab.open(page), 3)
+    choose(page, path)
+    wait_for_parts(lab, page, 3)
+    page.close()
+    again = lab.open(lab.context.new_page())
+    expect_state(again, "reads.bin", "Not complete")
+    expect(row(again, "reads.bin")).to_contain_text("50 MB of 84 MB")
+    check_page(again, f"files-missing-{store}")
+    choose(again, path)
+    expect_state(again, "reads.bin", "Here")
+    lab.check(path)
+    assert len(lab.sent) == len(set(lab.sent)) == 6
+
+
+def test_another_file_than_the_one_that_was_begun_is_refused_and_sent_on_request(lab: Lab, page: Page) -> None:
+    path = lab.write("reads.bin", 2 * PART + 7)
+    Gate(lab.open(page), 2)
+    choose(page, path)
+    wait_for_parts(lab, page, 2)
+    page.close()
+    again = lab.open(lab.context.new_page())
+    expect_state(again, "reads.bin", "Not complete")
+    choose(again, lab.write("longer/reads.bin", 3 * PART))
+    expect_state(again, "reads.bin", "Not sent")
+    expect(row(again, "reads.bin")).to_contain_text("this one has 50 MB, that one 34 MB")
+    # The same size and the same beginning: only what has arrived tells them apart.
+    content = bytearray(path.read_bytes())
+    content[PART] ^= 1
+    other = lab.folder / "other" / "reads.bin"
+    other.parent.mkdir()
+    other.write_bytes(content)
+    choose(again, other)
+    expect(row(again, "reads.bin")).to_contain_text("the content differs")
+    check_page(again, "files-conflict")
+    assert len(lab.sent) == 2
+    row(again, "reads.bin").get_by_role("button", name="Keep the former one").click()
+    expect_state(again, "reads.bin", "Not complete")
+    choose(again, other)
+    row(again, "reads.bin").get_by_role("button", name="Send this one instead").click()
+    again.get_by_role("dialog").get_by_role("button", name="Send this one instead").click()
+    expect_state(again, "reads.bin", "Here")
+    lab.check(other)
+
+
+def test_what_is_there_already_is_not_sent_again_and_never_replaced_unasked(lab: Lab, page: Page) -> None:
+    small, large = lab.write("small.csv", 1000), lab.write("large.bin", 2 * PART)
+    other = lab.write("other/small.csv", 1000)
+    choose(lab.open(page), small, large)
+    expect(page.get_by_text("All 2 files are here").first).to_be_visible(timeout=LONG)
+    before = {name: file["id"] for name, file in lab.staged().items()}
+    page.reload()
+    puts: list[str] = []
+    page.on("request", lambda request: puts.append(request.url) if request.method == "PUT" else None)
+    last = lab.write("last.csv", 10)
+    choose(page, small, large, last)
+    expect(page.get_by_text("All 3 files are here").first).to_be_visible(timeout=LONG)
+    # Those that are looked at can be paused.
+    expect(page.get_by_role("button", name=re.compile("^Pause"))).to_have_count(0)
+    assert len([url for url in puts if "/upload/" in url]) == 1
+    choose(page, other)
+    expect(row(page, "small.csv")).to_contain_text("another file of this name, with other content")
+    lab.check(small, large, last)
+    row(page, "small.csv").get_by_role("button", name="Send this one instead").click()
+    page.get_by_role("dialog").get_by_role("button", name="Send this one instead").click()
+    expect_state(page, "small.csv", "Here")
+    lab.check(other, large, last)
+    assert before["large.bin"] == lab.staged()["large.bin"]["id"]
+    assert before["small.csv"] != lab.staged()["small.csv"]["id"]
+
+
+@pytest.mark.parametrize("size", [1000, 2 * PART + 7])
+def test_bytes_that_are_spoilt_on_their_way_are_sent_again(lab: Lab, page: Page, size: int) -> None:
+    path = lab.write("reads.bin", size)
+    answers: list[int] = []
+    spoilt = re.compile(r"/api/v1/upload/")
+
+    def spoil(route: Route) -> None:
+        if not answers:
+            answer = route.fetch(post_data=b"?" * min(size, PART))
+            answers.append(answer.status)
+            route.fulfill(response=answer)
+        else:
+            route.continue_()
+
+    lab.open(page).route(spoilt, spoil)
+    choose(page, path)
+    expect_state(page, "reads.bin", "Here")
+    lab.check(path)
+    assert answers == [400 if size > PART else 204]
+
+
+def test_pausing_stops_at_once_and_going_on_sends_the_rest(lab: Lab, page: Page) -> None:
+    path = lab.write("reads.bin", 4 * PART + 7)
+    gate = Gate(lab.open(page), 2)
+    choose(page, path)
+    wait_for_parts(lab, page, 2)
+    page.get_by_role("button", name="Pause reads.bin").click()
+    expect_state(page, "reads.bin", "Paused")
+    check_page(page, "files-paused")
+    gate.left, gate.held = 1_000_000, []
+    page.get_by_role("button", name="Go on with all").click()
+    expect_state(page, "reads.bin", "Here")
+    lab.check(path)
+    assert len(lab.sent) == 5
+
+
+def test_a_lost_connection_is_waited_for(lab: Lab, page: Page) -> None:
+    path = lab.write("reads.bin", 4 * PART + 7)
+    gate = Gate(lab.open(page), 2)
+    choose(page, path)
+    wait_for_parts(lab, page, 2)
+    lab.context.set_offline(True)
+    gate.open()
+    expect(row(page, "reads.bin")).to_contain_text("can't be reached", timeout=LONG)
+    lab.context.set_offline(False)
+    expect_state(page, "reads.bin", "Here")
+    lab.check(path)
+    assert len(lab.sent) == 5
+
+
+def test_a_session_that_ends_meanwhile_is_renewed_and_the_upload_goes_on(lab: Lab, page: Page) -> None:
+    path = lab.write("reads.bin", 2 * PART + 7)
+    gate = Gate(lab.open(page), 2)
+    choose(page, path)
+    wait_for_parts(lab, page, 2)
+    lab.context.clear_cookies()
+    gate.open()
+    dialog = page.get_by_role("dialog", name="Sign in again")
+    dialog.get_by_label("Password", exact=True).fill(lab.site.passwords["lab"])
+    dialog.get_by_role("button", name="Sign in").click()
+    expect_state(page, "reads.bin", "Here")
+    lab.check(path)
+    assert len(lab.sent) == 3
+
+
+def test_a_file_that_changes_while_it_is_sent_is_refused(lab: Lab, page: Page) -> None:
+    path = lab.write("reads.bin", 2 * PART + 7)
+    gate = Gate(lab.open(page), 1)
+    choose(page, path)
+    wait_for_parts(lab, page, 1)
+    with path.open("ab") as file:
+        file.write(b"more")
+    gate.open()
+    expect_state(page, "reads.bin", "Not sent")
+    expect(row(page, "reads.bin")).to_contain_text("was changed or moved since it was chosen")
+    assert not lab.staged()["reads.bin"]["contentUploaded"]
+
+
+def test_of_two_tabs_one_sends_a_file(lab: Lab, page: Page) -> None:
+    paths = [lab.write("reads.bin", 3 * PART + 7), *(lab.write(f"s{number}.csv", 1000) for number in range(20))]
+    gate = Gate(lab.open(page), 1)
+    other = lab.open(lab.context.new_page())
+    choose(page, *paths)
+    wait_for_parts(lab, page, 1)
+    choose(other, *paths)
+    expect(row(other, "reads.bin")).to_contain_text("Another tab of this browser is sending it")
+    third = lab.open(lab.context.new_page())
+    expect(row(third, "reads.bin")).to_contain_text("Another tab of this browser is sending it")
+    gate.open()
+    for tab in (page, other):
+        expect(tab.get_by_text("All 21 files are here").first).to_be_visible(timeout=LONG)
+    expect_state(third, "reads.bin", "Here")
+    lab.check(*paths)
+    assert len(lab.sent) == 4
+
+
+def test_closing_the_tab_that_sends_lets_the_other_one_go_on(lab: Lab, page: Page) -> None:
+    path = lab.write("reads.bin", 3 * PART + 7)
+    Gate(lab.open(page), 2)
+    choose(page, path)
+    wait_for_parts(lab, page, 2)
+    other = lab.open(lab.context.new_page())
+    choose(other, path)
+    expect(row(other, "reads.bin")).to_contain_text("Another tab of this browser is sending it")
+    page.close()
+    expect_state(other, "reads.bin", "Here")
+    lab.check(path)
+    assert len(lab.sent) == 4
+
+
+def test_a_full_quota_is_said_and_asked_about_again(lab: Lab, page: Page) -> None:
+    settings = lab.site.call("site.admin", "GET", "/appsettings").json()
+    quota = next(each["id"]["uuid"] for each in settings if each["key"] == "quota_user_bytes")
+
+    def allow(size: str) -> None:
+        answer = lab.site.call("site.admin", "PUT", f"/appsettings/{quota}", json={"value": size})
+        assert answer.status_code == 204, answer.text
+
+    paths = [lab.write("a.csv", 800), lab.write("b.csv", 800), lab.write("c.bin", 2 * PART)]
+    allow("1000")
+    try:
+        choose(lab.open(page), *paths)
+        refused = page.get_by_role("region", name="Files and how far").get_by_text("Delete what is not needed, or ask")
+        expect(refused).to_have_count(2, timeout=LONG)
+        check_page(page, "files-quota")
+    finally:
+        allow("0")
+    page.get_by_role("button", name="Try all again").click()
+    expect(page.get_by_text("All 3 files are here").first).to_be_visible(timeout=LONG)
+    lab.check(*paths)
+
+
+def test_two_thousand_files(lab: Lab, page: Page) -> None:
+    paths = [lab.write(f"sample-{number:04}.fastq", 100 + number) for number in range(2000)]
+    lab.open(page)
+    choose(page, *paths)
+    expect(row(page, "sample-0000.fastq")).to_be_visible()
+    # Of the rows only those that are seen are there.
+    assert page.get_by_role("region", name="Files and how far").get_by_role("listitem").count() < 50
+    expect(page.get_by_text("All 2,000 files are here").first).to_be_visible(timeout=5 * LONG)
+    check_page(page, "files-2000")
+    staged: dict[str, Any] = {}
+    cursor = ""
+    while True:
+        answer = lab.api.request("GET", f"/staged/files?limit=1000{cursor}")
+        staged |= {file["name"]: file for file in answer.json()}
+        if "next" not in answer.links:
+            break
+        cursor = f"&cursor={parse_qs(urlsplit(answer.links['next']['url']).query)['cursor'][0]}"
+    assert len(staged) == 2000
+    for path in paths:
+        assert staged[path.name]["checksum"] == hashlib.md5(path.read_bytes()).hexdigest()
+        assert staged[path.name]["contentUploaded"]
+    lab.empty()
+
+
+def test_leaving_is_asked_about_while_files_are_on_their_way(lab: Lab, page: Page) -> None:
+    path = lab.write("reads.bin", 2 * PART)
+    gate = Gate(lab.open(page), 1)
+    choose(page, path)
+    wait_for_parts(lab, page, 1)
+    # Another page of the portal is no leaving.
+    page.get_by_role("link", name="Account").click()
+    page.get_by_role("link", name="Submit").click()
+    expect_state(page, "reads.bin", "Sending")
+    asked: list[str] = []
+    page.once("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    page.close(run_before_unload=True)
+    gate.open()
+    expect_state(page, "reads.bin", "Here")
+    assert asked == ["beforeunload"]
+
+
+def test_removing_a_file_removes_it_at_the_portal(lab: Lab, page: Page) -> None:
+    kept, gone, begun = lab.write("kept.csv", 10), lab.write("gone.csv", 10), lab.write("begun.bin", 2 * PART)
+    Gate(lab.open(page), 1)
+    choose(page, kept, gone, begun)
+    wait_for_parts(lab, page, 1)
+    expect_state(page, "gone.csv", "Here")
+    expect_state(page, "kept.csv", "Here")
+    for name in ("gone.csv", "begun.bin"):
+        page.get_by_role("button", name=f"Remove {name}").click()
+        page.get_by_role("dialog", name=f"Delete {name}?").get_by_role("button", name="Delete").click()
+        expect(row(page, name)).to_have_count(0)
+    lab.check(kept)
+
+
+def test_folders_are_dropped_anywhere_on_the_panel(lab: Lab, page: Page) -> None:
+    lab.open(page)
+    transfer = page.evaluate_handle(
+        """() => { const data = new DataTransfer()
+            for (const name of ['one.txt', 'two.txt']) data.items.add(new File([name], name))
+            return data }"""
+    )
+    panel = page.get_by_role("region", name="Files", exact=True)
+    panel.dispatch_event("dragenter", {"dataTransfer": transfer})
+    expect(page.get_by_text("Drop the files here")).to_be_visible()
+    panel.dispatch_event("drop", {"dataTransfer": transfer})
+    expect(page.get_by_text("All 2 files are here").first).to_be_visible(timeout=LONG)
+    assert sorted(lab.staged()) == ["one.txt", "two.txt"]
+
+
+def test_german_on_a_phone(lab: Lab, page: Page) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    path = lab.write("ein-sehr-langer-name-einer-datei-wie-sie-geraete-gern-vergeben_L001_R1_001.fastq.gz", 2 * PART)
+    Gate(lab.open(page), 1)
+    page.get_by_label("Language").select_option("de")
+    choose_german = page.get_by_role("button", name="Dateien wählen")
+    with page.expect_file_chooser() as chooser:
+        choose_german.click()
+    chooser.value.set_files([path])
+    wait_for_parts(lab, page, 1)
+    expect(page.get_by_role("listitem").filter(has_text=path.name).locator(".badge")).to_have_text("Wird gesendet")
+    check_page(page, "files-phone")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

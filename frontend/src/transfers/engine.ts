@@ -283,19 +283,26 @@ export class Engine implements Transfers {
       else this.drop(job)
     }
     const known = new Set(this.jobs.map((job) => job.staged?.id.uuid))
-    const busy = new Set(this.jobs.filter((job) => job.isRunning).map((job) => job.name))
+    const pending = new Map(this.jobs.filter((job) => !job.staged).map((job) => [job.name, job]))
     const found: Job[] = []
     for (const file of files) {
       if (known.has(file.id.uuid)) continue
       const name = file.name.normalize('NFC')
-      // One that is announced at this moment.
-      if (busy.has(name) && !file.contentUploaded) continue
-      found.push(new Job(name, file))
+      const job = pending.get(name)
+      if (job) {
+        // It was chosen here meanwhile, or is announced at this moment.
+        pending.delete(name)
+        job.staged = file
+        job.stagedSize = file.filesize ?? 0
+      } else {
+        found.push(new Job(name, file))
+      }
     }
     const unfinished = found.filter((job) => job.state === 'missing')
     await this.lookAt(unfinished)
     if (owner !== this.owner) return
     this.jobs.unshift(...found.reverse())
+    for (const job of unfinished) if (job.state === 'waiting') void this.watchElsewhere(job)
     this.changed()
     this.verify()
   }
@@ -328,15 +335,15 @@ export class Engine implements Transfers {
     if (job.state === 'missing' && held.has(this.lockName(job.name))) {
       job.state = 'waiting'
       job.note = t('transfers.notes.otherTab')
-      // Once the other tab has done with it, or was closed, the portal knows what has become of it.
-      void navigator.locks
-        .request(this.lockName(job.name), { mode: 'shared' }, () => undefined)
-        .then(async () => {
-          if (job.file || !this.jobs.includes(job)) return
-          this.drop(job)
-          await this.refreshPatiently()
-        })
     }
+  }
+
+  /** Wait until another tab has done with a file, or was closed: then the portal knows what has become of it. */
+  private async watchElsewhere(job: Job): Promise<void> {
+    await navigator.locks.request(this.lockName(job.name), { mode: 'shared' }, () => undefined)
+    if (job.file || !this.jobs.includes(job)) return
+    this.drop(job)
+    await this.refreshPatiently()
   }
 
   private note(file: StagedFile): void {

@@ -3,6 +3,7 @@
  * the part and into that of the whole.
  */
 import { createMD5, createSHA256, type IHasher } from 'hash-wasm'
+import { Md5Pair } from './md5pair'
 
 export type Algorithm = 'md5' | 'sha256'
 export type Task =
@@ -27,27 +28,24 @@ export interface Answer {
 const CHUNK_BYTES = 4 * 2 ** 20
 const makers = { md5: createMD5, sha256: createSHA256 }
 const idle: Record<Algorithm, IHasher[]> = { md5: [], sha256: [] }
-const streams = new Map<number, IHasher>()
+const streams = new Map<number, Md5Pair>()
 
-async function take(algorithm: Algorithm): Promise<IHasher> {
-  return (idle[algorithm].pop() ?? (await makers[algorithm]())).init()
-}
-
-async function feed(blob: Blob, hashers: IHasher[]): Promise<void> {
-  const read = (start: number) => blob.slice(start, start + CHUNK_BYTES).arrayBuffer()
-  let next = read(0)
+/** The next bytes are read while these are hashed. */
+async function* read(blob: Blob): AsyncGenerator<Uint8Array> {
+  const readAt = (start: number) => blob.slice(start, start + CHUNK_BYTES).arrayBuffer()
+  let next = readAt(0)
   for (let start = 0; start < blob.size; start += CHUNK_BYTES) {
     const chunk = new Uint8Array(await next)
-    // The next bytes are read while these are hashed.
-    if (start + CHUNK_BYTES < blob.size) next = read(start + CHUNK_BYTES)
-    for (const hasher of hashers) hasher.update(chunk)
+    if (start + CHUNK_BYTES < blob.size) next = readAt(start + CHUNK_BYTES)
+    yield chunk
   }
 }
 
-async function digest(blob: Blob, algorithm: Algorithm, ...more: IHasher[]): Promise<string> {
-  const hasher = await take(algorithm)
+async function digest(blob: Blob, algorithm: Algorithm): Promise<string> {
+  const hasher = idle[algorithm].pop() ?? (await makers[algorithm]())
+  hasher.init()
   try {
-    await feed(blob, [hasher, ...more])
+    for await (const chunk of read(blob)) hasher.update(chunk)
     return hasher.digest()
   } finally {
     idle[algorithm].push(hasher)
@@ -56,14 +54,13 @@ async function digest(blob: Blob, algorithm: Algorithm, ...more: IHasher[]): Pro
 
 async function perform(task: Task): Promise<string> {
   if (task.kind === 'digest') return digest(task.blob, task.algorithm)
-  const whole = streams.get(task.stream) ?? (await take('md5'))
+  const stream = streams.get(task.stream) ?? (await Md5Pair.create(CHUNK_BYTES))
   if (task.kind === 'part') {
-    streams.set(task.stream, whole)
-    return digest(task.blob, 'md5', whole)
+    streams.set(task.stream, stream)
+    return stream.part(read(task.blob))
   }
-  // Of a stream that is given up, a part may still be read: nobody else gets its hasher.
   streams.delete(task.stream)
-  return task.kind === 'whole' ? whole.digest() : ''
+  return task.kind === 'whole' ? stream.whole() : ''
 }
 
 self.onmessage = async ({ data }: MessageEvent<Order>) => {

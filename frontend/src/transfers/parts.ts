@@ -109,6 +109,8 @@ class Run {
     for (;;) {
       await this.until(() => this.addressed.length > 0 || this.isAddressed)
       const part = this.addressed.shift()
+      // Another one may have been faster.
+      if (!part && !this.isAddressed) continue
       if (!part) return
       this.underway++
       this.changed()
