@@ -387,6 +387,12 @@ export class SheetModel {
     this.show()
   }
 
+  /** What a check has said of these rows is not all there is to say. */
+  checkAgain(rows: readonly Row[]): void {
+    for (const row of rows) if (!isEmpty(row)) this.stale.add(row.id)
+    this.show()
+  }
+
   /** What was found and stays found, to be stored with the rows. */
   listSticky(): [number, readonly Found[]][] {
     return [...this.found].flatMap(([id, found]): [number, readonly Found[]][] => {

@@ -33,6 +33,8 @@ const SAVE_DELAY = 50
 const RETRY_DELAY = 5000
 /** So many sets are deleted with one request. */
 const MOST_DELETED = 1000
+/** So far below the last row somebody may have begun to type. */
+const MOST_NEW = 10
 const EDITING = 'datameta.editing'
 
 type Phase = 'checking' | 'staging' | 'submitting'
@@ -43,7 +45,7 @@ let draft: Draft | null = null
 
 /** The rows of who is signed in. */
 export function useDraft(): Draft {
-  const user = current.user!.id.uuid
+  const user = current.session!.userId.uuid
   if (draft?.user !== user) {
     draft?.end()
     draft = makeDraft(user)
@@ -104,10 +106,18 @@ function makeDraft(user: string) {
 
   // Beginning and ending.
 
-  const claim = new TabClaim(`datameta.draft.${user}`, save, () => {
-    isElsewhere.value = true
-    isWaiting.value = false
-  })
+  const claim = new TabClaim(
+    `datameta.draft.${user}`,
+    async () => {
+      // What is being typed is part of it.
+      if (document.activeElement instanceof HTMLElement) document.activeElement.blur()
+      await save()
+    },
+    () => {
+      isElsewhere.value = true
+      isWaiting.value = false
+    },
+  )
 
   /** Get the fields, and the rows as they were left. */
   async function load(): Promise<void> {
@@ -166,7 +176,7 @@ function makeDraft(user: string) {
     if (!text) return
     const editing = JSON.parse(text) as { user: string; row: number; name: string; value: string }
     const column = columns.value.findIndex(({ name }) => name === editing.name)
-    if (editing.user === user && column >= 0 && editing.row <= made.rows.length)
+    if (editing.user === user && column >= 0 && editing.row < made.rows.length + MOST_NEW)
       made.setValue({ row: editing.row, column }, editing.value)
   }
 
@@ -293,7 +303,7 @@ function makeDraft(user: string) {
     const isWhole = !report.findings.some(
       ({ code, row }) => code === 'column_missing' || code === 'duplicate_column' || row === null,
     )
-    if (!isWhole || countOmitted(report)) for (const row of rows) model.value!.stale.add(row.id)
+    if (!isWhole || countOmitted(report)) model.value!.checkAgain(rows)
     notices.value = isReplacing ? sorted.notices : [...notices.value, ...sorted.notices]
     const kept = { name: file.name, content: file }
     sheet.value = kept
