@@ -134,7 +134,9 @@ def test_too_many_attempts_say_how_long_to_wait(page: Page, site: Site) -> None:
         fill_sign_in(page, "site.read", "not the password")
         expect(alert).to_have_text("There is no such user, or the password is another.")
     fill_sign_in(page, "site.read", site.passwords["site.read"])
-    expect(alert).to_have_text(re.compile(r"^There were too many attempts\. Wait (1 min )?\d+ secs?, then try again\.$"))
+    expect(alert).to_have_text(
+        re.compile(r"^There were too many attempts\. Wait (1 min )?\d+ secs?, then try again\.$")
+    )
     check_page(page, "sign-in-throttled")
     page.get_by_label("Language").select_option("de")
     page.get_by_role("button", name="Anmelden").click()
