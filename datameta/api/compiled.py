@@ -100,7 +100,6 @@ class _Answer:
 class _Operation:
     parameters: tuple[_Parameter, ...]
     has_body: bool
-    is_body_required: bool
     body: _Schema | None
     answers: Mapping[str, _Answer] = field(default_factory=dict)
 
@@ -156,7 +155,6 @@ class Compiled:
         return _Operation(
             (*own, *(parameter for parameter in inherited if (parameter.name, parameter.place) not in known)),
             bool(body),
-            body.get("required", False),
             self._compile(content[JSON]["schema"]) if JSON in content else None,
             {status: self._compile_answer(node) for status, node in described["responses"].items()},
         )
@@ -200,8 +198,6 @@ class RequestValidator:
         if not operation.has_body:
             return None
         body = request.body
-        if not body and not operation.is_body_required:
-            return None
         if not body or operation.body is None or request.mimetype != JSON:
             raise _NotAcceptedError
         value = self._parse(body)
@@ -225,9 +221,7 @@ class ResponseValidator:
         """Say whether an answer plainly fits."""
         try:
             answers = self._compiled.find(request).answers
-            answer = answers.get(str(response.status_code)) or answers.get("default")
-            if answer is None:
-                return False
+            answer = answers.get(str(response.status_code)) or answers["default"]
             for header in answer.headers:
                 header.read(response.headers)
         except _NotAcceptedError:

@@ -25,8 +25,9 @@ MUTATIONS = 100
 EXAMPLES = 220
 # fmt: off
 WORDS = [
-    "a", "A", "x1", "DMU1", "DMU-00000001", "0" * 32, "a" * 64, "Z2" * 32, "#0b6b6f", "1.5", "17", "B17", "B17:C",
-    "en_GB.utf8", "2026-03-14T12:00:00+00:00", "2026-03-14T12:00:00.123456+01:00", "data:image/png;base64,AAAA",
+    "a", "A", "x1", "DMU1", "DMU-00000001", "0" * 32, "a" * 64, "Z2" * 32, "#0b6b6f", "2026-11", "1.5", "17", "B17",
+    "B17:C", "en_GB.utf8", "2026-03-14T12:00:00+00:00", "2026-03-14T12:00:00.123456+01:00",
+    "data:image/png;base64,AAAA",
     "JBSWY3DPEHPK3PXP", "user@example.org", "2f1c9a52-0b1c-4f5e-9d6a-0123456789ab", "spaces, ümläuts and 漢字", "",
 ]
 JUNK = [
@@ -166,7 +167,11 @@ def list_judges() -> list[Judges]:
 def test_every_operation_is_compiled(compiled: Compiled) -> None:
     operations = {(path, method) for path, method, _ in iterate_operations(load_spec())}
     assert set(compiled.operations) == operations
-    for operation in compiled.operations.values():
+    for path, method, described in iterate_operations(load_spec()):
+        # What the compiled form relies on.
+        operation = compiled.operations[path, method]
+        assert resolve(described.get("requestBody", {"required": True}))["required"] is True
+        assert "default" in operation.answers
         headers = [header for answer in operation.answers.values() for header in answer.headers]
         for parameter in (*operation.parameters, *headers):
             assert parameter.kind in ("string", "integer", "boolean", "array"), parameter
@@ -204,6 +209,7 @@ def wrap(path: str, pattern: str, matched: dict[str, str], method: str = "GET", 
     [
         ("/metadatasets", ["limit", "cursor", "submittedAfter", "awaitingService"]),
         ("/users", ["limit", "cursor"]),
+        ("/search", ["where", "q", "limit", "serviceState"]),
         ("/sheets/template", ["format"]),
         ("/rpc/get-file-url/{id}", ["expires", "redirect"]),
     ],
@@ -279,3 +285,18 @@ def test_an_answer_that_is_no_json_is_not_read() -> None:
 def test_an_unknown_place_is_left_to_the_reference(compiled: Compiled) -> None:
     validator = RequestValidator(compiled, None, parse_json)
     assert validator.accept(wrap("/nothing", "/nothing", {})) is None
+
+
+def test_a_parameter_that_is_missing_is_left_to_the_reference() -> None:
+    validator: RequestValidator = _load_validators()["request_validator"]
+    request = wrap("/sheets/check", "/sheets/check", {}, "POST", body=b"x", content_type="application/octet-stream")
+    assert validator.accept(request) is None
+    assert validator.unmarshal(request).errors != []
+
+
+def test_a_header_that_is_wrong_is_refused() -> None:
+    validator: ResponseValidator = _load_validators()["response_validator"]
+    answer = Response(b"", content_type="application/octet-stream")
+    answer.headers["Content-Disposition"] = "x" * 10_000
+    request = wrap("/sheets/template", "/sheets/template", {})
+    assert list(validator.iter_errors(request=request, response=PyramidOpenAPIResponse(answer))) != []
