@@ -8,7 +8,7 @@ from typing import Any
 from datameta.sheets.values import Severity, to_letters
 
 MOST_FINDINGS = 10_000
-"""Different findings of each severity that are told; what is beyond is counted. No warning takes the place of an error."""
+"""Different findings of each severity that are told, so that warnings hide no error; what is beyond is counted."""
 
 
 @dataclass(frozen=True)
