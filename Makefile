@@ -15,7 +15,7 @@ KILLS ?= 150
 PORTAL := datameta/web/portal/index.html
 FRONTEND := $(shell find frontend -type f -not -path '*/node_modules/*' -not -name schema.d.ts 2>/dev/null)
 
-.PHONY: run portal test check test-faults soak-faults fuzz bench docs pictures lock clean
+.PHONY: run portal test check test-faults soak-faults fuzz bench docs screenshots pictures lock clean
 
 ## run: serve a demo portal on http://127.0.0.1:8080
 run: $(VENV)/.installed $(PORTAL)
@@ -64,6 +64,10 @@ bench: $(VENV)/.installed-test
 docs: $(VENV)/.installed-test
 	WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/docs
 	$(BIN)/python -m tests.authz
+
+## screenshots: renew docs/screenshots, every page of the browser application in both colour schemes
+screenshots: $(VENV)/.installed-test $(PORTAL)
+	DATAMETA_SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q tests/portal
 
 ## pictures: renew docs/pictures with LibreOffice (Debian's libreoffice-calc-nogui and poppler-utils)
 pictures: $(VENV)/.installed-test

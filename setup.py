@@ -52,6 +52,8 @@ setup(
             # Only for the files of Swagger UI that it carries; its releases follow theirs.
             "flask-swagger-ui>=5.34",
             "google-re2>=1.1.20251105",
+            # Schemathesis, of the tests, takes no newer one.
+            "jsonschema-rs>=0.60.1,<0.61",
             # Sample sheets that come back marked are changed in place, below what openpyxl keeps.
             "lxml>=6.0",
             "multipart>=1.3",

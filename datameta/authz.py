@@ -16,7 +16,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, false, true
 
-from datameta.models import File, MetaDataSet, MetaDatum, Submission, User
+from datameta.models import File, MetaDataSet, MetaDatum, ServiceExecution, Submission, User
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,11 @@ def may_view_file(actor: Actor, file: File) -> bool:
 def may_view_service(actor: Actor, service_id: int) -> bool:
     """Say whether the actor sees what this service answered."""
     return actor.site_read or service_id in actor.service_ids
+
+
+def visible_executions(actor: Actor) -> ColumnElement[bool]:
+    """Return the condition on ``ServiceExecution`` for what ``may_view_service`` grants."""
+    return true() if actor.site_read else ServiceExecution.service_id.in_(actor.service_ids)
 
 
 def may_view_metadatum(actor: Actor, metadatum: MetaDatum) -> bool:

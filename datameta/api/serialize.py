@@ -7,24 +7,30 @@ from typing import Any
 from datameta import __version__
 from datameta.authz import Actor, may_view_service, may_view_user_roles
 from datameta.clock import as_utc, to_wire, utc_now
+from datameta.errors import Problem
 from datameta.identifiers import to_identifier
 from datameta.logic import records
 from datameta.logic.appsettings import SettingView
 from datameta.logic.fields import Condition, Field, Rulebook, Term
 from datameta.logic.files import Download, Upload
+from datameta.logic.jobs import JobView
 from datameta.logic.metadatasets import MetaDataSetRow
+from datameta.logic.overview import Overview, SiteOverview
 from datameta.logic.parts import count_parts
+from datameta.logic.previews import Preview
 from datameta.logic.refinements import RefinementView
 from datameta.logic.registrations import RegistrationView
 from datameta.logic.services import ServiceView
 from datameta.logic.sheets import ReadRow, Report, StagedRow, TableReport
 from datameta.logic.site import SiteView
 from datameta.logic.submissions import Submitted
+from datameta.logic.trials import Trial
 from datameta.logic.uploads import PartUpload
 from datameta.logic.users import UserView
 from datameta.models import ApiKey, AuditEvent, File, FileState, Group, MetaDatum, User
 from datameta.sheets.findings import Finding
 from datameta.sheets.values import Severity, to_letters
+from datameta.storage import Finding as StoreFinding
 from datameta.storage import Part
 
 SESSION_STATES = {
@@ -132,6 +138,20 @@ def show_refinement(view: RefinementView) -> dict[str, Any]:
     }
 
 
+def show_problems(problems: Iterable[Problem]) -> list[dict[str, Any]]:
+    """ProblemList."""
+    return [{"code": problem.code, "message": problem.message, "field": problem.field} for problem in problems]
+
+
+def show_trial(trial: Trial, *, has_value: bool) -> dict[str, Any]:
+    """FieldTrialResponse; without a value there is no verdict on one."""
+    return {
+        "definition": show_problems(trial.definition),
+        "value": show_problems(trial.value) if has_value and trial.value is not None else None,
+        "affectedStaged": trial.affected,
+    }
+
+
 def show_vocabulary(terms: Iterable[Term]) -> dict[str, Any]:
     """Vocabulary."""
     return {"terms": [{"term": term.term, "synonyms": list(term.synonyms)} for term in terms]}
@@ -203,6 +223,77 @@ def show_execution(execution: Mapping[str, Any]) -> dict[str, Any]:
         "executionTime": execution["executed_at"],
         "serviceId": make_identifier(execution["service_uuid"], execution["service_site_id"]),
         "userId": make_identifier(execution["user_uuid"], execution["user_site_id"]),
+    }
+
+
+def show_found(actor: Actor, row: MetaDataSetRow, fields: Sequence[Field]) -> dict[str, Any]:
+    """FoundMetaDataSet; ``row`` is what ``search.read_page`` reads, ``fields`` are all there are."""
+    return {
+        "metadataset": show_metadataset(actor, row, fields),
+        "submission": {
+            "id": make_identifier(row.submission_uuid, row.submission_site_id),
+            "label": row.label,
+            "submittedAt": to_wire(row.submitted_at),
+        },
+        "group": _name_group(row),
+        "user": _name_user(row),
+    }
+
+
+def show_past_event(row: Any) -> dict[str, Any]:
+    """PastEvent; ``row`` is what ``history.list_history`` reads."""
+    return {
+        "at": to_wire(row.at),
+        "event": row.event,
+        "actor": None if row.user_uuid is None else _name_user(row),
+        "before": row.before,
+        "after": row.after,
+    }
+
+
+def show_overview(overview: Overview) -> dict[str, Any]:
+    """Overview."""
+    staged, submitted = overview.staged, overview.submissions
+    usage = [{"bytes": used, "quota": quota} for used, quota in overview.usage]
+    return {
+        "staged": {
+            "metadatasets": staged.metadatasets,
+            "files": staged.files,
+            "filesOpen": staged.files_open,
+            "bytes": staged.bytes,
+        },
+        "submissions": {
+            "count": submitted.submissions,
+            "metadatasets": submitted.metadatasets,
+            "files": submitted.files,
+            "bytes": submitted.bytes,
+        },
+        "lastSubmissions": [
+            {
+                "id": to_identifier(row),
+                "label": row.label,
+                "submittedAt": to_wire(row.submitted_at),
+                "group": _name_group(row),
+                "user": _name_user(row),
+                "metadatasets": row.metadatasets,
+                "files": row.files,
+                "bytes": row.bytes,
+            }
+            for row in overview.last_submissions
+        ],
+        "lastAnswers": [
+            {
+                "metadatasetId": to_identifier(row),
+                "service": {
+                    "id": make_identifier(row.service_uuid, row.service_site_id),
+                    "name": row.service_name,
+                },
+                "at": to_wire(row.executed_at),
+            }
+            for row in overview.last_answers
+        ],
+        "usage": dict(zip(("user", "group"), usage, strict=True)),
+        "site": None if overview.site is None else _show_site(overview.site),
     }
 
 
@@ -333,20 +424,54 @@ def show_site(view: SiteView) -> dict[str, Any]:
         "version": __version__,
         "uploadMode": "direct" if view.upload_is_direct else "gateway",
         "sheetMaxBytes": view.sheet_max_bytes,
+        "passwordMinLength": view.password_min_length,
+        "passwordMinLengthSecondFactor": view.password_min_length_second_factor,
         "isDemo": view.is_demo,
         "hasMail": view.has_mail,
         "hasRegistration": view.has_registration,
     }
 
 
-def show_setting(view: SettingView) -> dict[str, Any]:
+def show_setting(view: SettingView, *, has_details: bool) -> dict[str, Any]:
     """AppSettingsResponse."""
+    details = {"default": view.setting.default, "description": view.setting.doc} if has_details else {}
     return {
         "id": to_identifier(view.setting),
         "key": view.setting.key,
         "valueType": view.setting.value_type,
         "value": view.value,
+        **details,
     }
+
+
+def show_job(view: JobView) -> dict[str, Any]:
+    """Job."""
+    return {
+        "id": view.id,
+        "task": view.task,
+        "status": view.status,
+        "attempts": view.attempts,
+        "queuedAt": to_wire(view.queued_at),
+        "lastAt": None if view.last_at is None else to_wire(view.last_at),
+        "detail": view.detail,
+    }
+
+
+def show_storage_check(backend: str, findings: Sequence[StoreFinding]) -> dict[str, Any]:
+    """StorageCheck."""
+    states = {True: "ok", None: "warning", False: "failed"}
+    return {
+        "backend": backend,
+        "isReady": all(finding.ok is not False for finding in findings),
+        "checks": [
+            {"name": finding.name, "state": states[finding.ok], "message": finding.detail} for finding in findings
+        ],
+    }
+
+
+def show_preview(preview: Preview) -> dict[str, Any]:
+    """MailPreview."""
+    return {"subject": preview.subject, "text": preview.text, "problems": show_problems(preview.problems)}
 
 
 def show_registration(view: RegistrationView) -> dict[str, Any]:
@@ -483,3 +608,33 @@ def _show_finding(finding: Finding) -> dict[str, Any]:
         "count": finding.count,
         "cells": finding.list_areas(),
     }
+
+
+def _show_site(site: SiteOverview) -> dict[str, Any]:
+    return {
+        "months": [
+            {
+                "month": month.month,
+                "submissions": month.submissions,
+                "metadatasets": month.metadatasets,
+                "files": month.files,
+                "bytes": month.bytes,
+            }
+            for month in site.months
+        ],
+        "groups": [{**_name_group(row), "bytes": row.bytes, "submissions": row.submissions} for row in site.groups],
+        "openRegistrations": site.counts.open_registrations,
+        "failedJobs": site.counts.failed_jobs,
+        "damagedFiles": site.counts.damaged_files,
+        "users": site.counts.users,
+        "groupCount": site.counts.group_count,
+        "storageBytes": site.counts.storage_bytes,
+    }
+
+
+def _name_group(row: Any) -> dict[str, Any]:
+    return {"id": make_identifier(row.group_uuid, row.group_site_id), "name": row.group_name}
+
+
+def _name_user(row: Any) -> dict[str, Any]:
+    return {"id": make_identifier(row.user_uuid, row.user_site_id), "name": row.user_name}

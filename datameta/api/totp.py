@@ -4,7 +4,7 @@ from typing import Any
 
 from pyramid.request import Request
 
-from datameta.api import operation
+from datameta.api import no_content, operation
 from datameta.logic import second_factor
 
 
@@ -35,7 +35,33 @@ def confirm_totp(request: Request) -> Any:
     return {"recoveryCodes": codes}
 
 
+@operation("renewRecoveryCodes")
+def renew_recovery_codes(request: Request) -> Any:
+    codes = second_factor.renew_recovery_codes(
+        request.db, request.database.sessions, request.actor, **_read_proof(request)
+    )
+    return {"recoveryCodes": codes}
+
+
+@operation("removeTotp")
+def remove_totp(request: Request) -> Any:
+    second_factor.remove_own_totp(request.db, request.database.sessions, request.actor, **_read_proof(request))
+    return no_content(request)
+
+
 @operation("deleteTotpSecret")
 def delete_totp_secret(request: Request) -> Any:
     second_factor.remove_totp(request.db, request.actor, user_id=request.matchdict["id"], vault=request.vault)
     return request.response
+
+
+def _read_proof(request: Request) -> dict[str, Any]:
+    """Return whose second factor is meant, and what proves it."""
+    body = request.openapi_validated.body
+    return {
+        "user_id": request.matchdict["id"],
+        "settings": request.portal_settings,
+        "vault": request.vault,
+        "password": body["password"],
+        "code": body["code"],
+    }

@@ -1,11 +1,13 @@
 """What a change of the rules does to staged sets: how many could not be submitted as they are."""
 
+from collections.abc import Set
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from datameta.logic import claims, records
 from datameta.logic.conditions import check_rules
-from datameta.logic.fields import Rulebook
+from datameta.logic.fields import Field, Rulebook
 from datameta.models import SITE_SCOPE, MetaDataSet
 
 
@@ -36,3 +38,34 @@ def count_affected(db: Session, book: Rulebook, field_id: int | None = None) -> 
             value = records.restore_value(changed, stored[changed.id])
             passing.append(claims.Claim(changed.id, SITE_SCOPE, value, metadataset_id))
     return refused + len(claims.find_taken(db, passing))
+
+
+def count_newly_affected(db: Session, book: Rulebook, draft: Field, *, taken: Set[bytes]) -> int:
+    """Return how many staged sets pass every field and rule today, and would not if a field were as ``draft``.
+
+    ``taken`` are the hashes of the values of that field that no set may have.
+    """
+    if draft.service_id is not None:
+        return 0
+    today = Rulebook(tuple(book.fields_of(None)), book.rules)
+    rules = tuple(rule for rule in book.rules if draft.id in rule.field_ids)
+    bound = {number for rule in rules for number in rule.field_ids} - {draft.id}
+    tried = Rulebook((draft, *(field for field in today.fields if field.id in bound)), rules)
+    query = select(MetaDataSet.record).where(MetaDataSet.submission_id.is_(None))
+    return sum(
+        (_is_refused(tried, record) or _is_taken(draft, record, taken)) and not _is_refused(today, record)
+        for record in db.scalars(query.execution_options(yield_per=1000))
+    )
+
+
+def _is_refused(book: Rulebook, record: records.StoredRecord) -> bool:
+    texts = {field.id: records.show_value(field, record.get(field.key)) for field in book.fields}
+    faulty = {field.id for field in book.fields if records.find_faults(field, texts[field.id])}
+    return bool(faulty or check_rules(book, texts, faulty=faulty))
+
+
+def _is_taken(field: Field, record: records.StoredRecord, taken: Set[bytes]) -> bool:
+    value = record.get(field.key)
+    if value is None or not records.is_claimable(field, value):
+        return False
+    return records.hash_value(records.restore_value(field, value)) in taken

@@ -329,15 +329,10 @@ def change_setting(db: Session, actor: Actor, *, setting_id: str, value: str) ->
     """
     if not may_administer_site(actor):
         raise ForbiddenError
-    uuid = parse_uuid(setting_id)
-    setting = next((setting for setting in CATALOGUE.values() if setting.uuid == uuid), None)
-    if setting is None:
-        raise NotFoundError
-    try:
-        text = _to_text(setting.parse(value))
-    except ValueError as error:
-        message = f"The value of {setting.key} must be {error}."
-        raise ValidationError(Problem(message, "invalid_setting", field="value")) from None
+    setting = find_setting(setting_id)
+    if problems := check_value(setting, value):
+        raise ValidationError(problems)
+    text = _to_text(setting.parse(value))
     db.execute(
         insert(AppSetting)
         .values(uuid=setting.uuid, key=setting.key, value=setting.default)
@@ -350,6 +345,33 @@ def change_setting(db: Session, actor: Actor, *, setting_id: str, value: str) ->
         record_event(
             db, "setting.changed", actor=actor, entity=row, before={setting.key: before}, after={setting.key: text}
         )
+
+
+def find_setting(setting_id: str) -> Setting:
+    """Return the setting with this UUID.
+
+    Raises ``NotFoundError``.
+    """
+    uuid = parse_uuid(setting_id)
+    setting = next((setting for setting in CATALOGUE.values() if setting.uuid == uuid), None)
+    if setting is None:
+        raise NotFoundError
+    return setting
+
+
+def check_value(setting: Setting, value: str) -> list[Problem]:
+    """Return what is wrong with a value."""
+    try:
+        setting.parse(value)
+    except ValueError as error:
+        return [Problem(f"The value of {setting.key} must be {error}.", "invalid_setting", field="value")]
+    return []
+
+
+def list_mail_keys(key: str) -> tuple[str, str] | None:
+    """Return the settings with the subject and the text of the mail that a setting is a part of; None: of none."""
+    pairs = ((f"mail_{kind}_subject", f"mail_{kind}_body") for kind in PLACEHOLDERS)
+    return next((pair for pair in pairs if key in pair), None)
 
 
 def _valid_text(setting: Setting, text: str | None) -> str:

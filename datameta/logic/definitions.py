@@ -61,7 +61,7 @@ def create_definition(db: Session, actor: Actor, definition: Definition) -> tupl
     """
     if not may_administer_site(actor):
         raise ForbiddenError
-    service = _find_service(db, definition)
+    service = find_service(db, definition)
     _refuse_problems(db, definition, None)
     metadatum = MetaDatum()
     _assign(metadatum, definition, service)
@@ -80,7 +80,7 @@ def update_definition(db: Session, actor: Actor, metadatum_id: str, definition: 
     if not may_administer_site(actor):
         raise ForbiddenError
     metadatum = find_by_id(db, MetaDatum, metadatum_id, lock=True)
-    service = _find_service(db, definition)
+    service = find_service(db, definition)
     _refuse_problems(db, definition, metadatum)
     before = _describe(db, metadatum)
     former = _say_what_is_claimed(metadatum)
@@ -125,7 +125,11 @@ def check_date_format(date_format: str) -> bool:
         return False
 
 
-def _find_service(db: Session, definition: Definition) -> Service | None:
+def find_service(db: Session, definition: Definition) -> Service | None:
+    """Load the service that a definition names, or None.
+
+    Raises ``NotFoundError``.
+    """
     if not definition.service_id:
         return None
     try:
@@ -134,17 +138,23 @@ def _find_service(db: Session, definition: Definition) -> Service | None:
         raise NotFoundError(Problem("There is no service with this id.", "not_found", field="serviceId")) from None
 
 
-def _refuse_problems(db: Session, definition: Definition, current: MetaDatum | None) -> None:
+def check_definition(db: Session, definition: Definition, *, current: MetaDatum | None, kind: str) -> list[Problem]:
+    """Return what is wrong with a definition: of ``current``, or of a new field, which is refined as this kind."""
     problems = list(_check_definition(definition))
+    if definition.date_time_fmt and kind != Kind.TEXT:
+        message = "The field is refined to hold numbers or words of a vocabulary, so it can't hold dates."
+        problems.append(Problem(message, "contradictory", field="dateTimeFmt"))
     same_name = select(MetaDatum.id).where(MetaDatum.name == definition.name)
     if current is not None:
         same_name = same_name.where(MetaDatum.id != current.id)
-        if definition.date_time_fmt and current.kind != Kind.TEXT:
-            message = "The field is refined to hold numbers or words of a vocabulary, so it can't hold dates."
-            problems.append(Problem(message, "contradictory", field="dateTimeFmt"))
     if db.scalar(same_name) is not None:
         problems.append(_duplicate_name())
-    if problems:
+    return problems
+
+
+def _refuse_problems(db: Session, definition: Definition, current: MetaDatum | None) -> None:
+    kind = Kind.TEXT if current is None else current.kind
+    if problems := check_definition(db, definition, current=current, kind=kind):
         raise ValidationError(problems)
 
 

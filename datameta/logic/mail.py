@@ -67,17 +67,23 @@ def write_mail(db: Session, order: Order) -> EmailMessage:
     kind = f"mail_{order.template}"
     texts = get_settings(db, f"{kind}_subject", f"{kind}_body", "mail_sender", "site_name")
     values = {**order.values, "site_name": texts["site_name"]}
+    subject, body = fill_mail(texts[f"{kind}_subject"], texts[f"{kind}_body"], values)
     sender, recipient = _to_address(texts["mail_sender"]), _to_address(order.to)
     message = EmailMessage()
     message["From"] = Address(texts["site_name"], sender.username, sender.domain)
     message["To"] = recipient
-    # A header is one line, whatever a name holds.
-    message["Subject"] = " ".join(_fill(texts[f"{kind}_subject"], values).split())
+    message["Subject"] = subject
     message["Date"] = format_datetime(utc_now())
     message["Message-ID"] = f"<{order.id}@{sender.domain.encode('idna').decode('ascii')}>"
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(_fill(texts[f"{kind}_body"], values).strip() + "\n")
+    message.set_content(body)
     return message
+
+
+def fill_mail(subject: str, body: str, values: Mapping[str, str]) -> tuple[str, str]:
+    """Return the subject and the text of a mail, with what they name in braces filled in."""
+    # A header is one line, whatever a name holds.
+    return " ".join(_fill(subject, values).split()), _fill(body, values).strip() + "\n"
 
 
 def _fill(text: str, values: Mapping[str, str]) -> str:

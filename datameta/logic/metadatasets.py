@@ -250,6 +250,34 @@ def select_metadatasets() -> Select[Any]:
     )
 
 
+def find_queried_service(db: Session, actor: Actor, text: str, *, parameter: str) -> int:
+    """Return the row id of a service of which the actor may ask what awaits it.
+
+    Raises ``ValidationError``, also where others than its users, and those with site read, ask.
+    """
+    try:
+        service = find_by_id(db, Service, text)
+    except NotFoundError:
+        raise ValidationError(
+            Problem(
+                "There is no service with this id.",
+                "not_found",
+                field=parameter,
+                entity=sent_identifier(text),
+            )
+        ) from None
+    if not may_query_awaiting(actor, service.id):
+        raise ValidationError(
+            Problem(
+                "Only users of the service, and users with site read, may ask what awaits it.",
+                "not_a_service_user",
+                field=parameter,
+                entity=to_identifier(service),
+            )
+        )
+    return service.id
+
+
 def _make_refusal(submitted: Iterable[MetaDataSet]) -> ResourceNotModifiableError:
     return ResourceNotModifiableError(
         Problem("This metadataset is part of a submission.", "not_modifiable", entity=to_identifier(metadataset))
@@ -264,33 +292,9 @@ def _matches_query(db: Session, actor: Actor, query: Query) -> ColumnElement[boo
     if query.submitted_before is not None:
         conditions.append(Submission.submitted_at < query.submitted_before)
     if query.awaiting_service is not None:
-        service_id = _find_awaited_service(db, actor, query.awaiting_service)
+        service_id = find_queried_service(db, actor, query.awaiting_service, parameter="awaitingService")
         executed = exists().where(
             ServiceExecution.metadataset_id == MetaDataSet.id, ServiceExecution.service_id == service_id
         )
         conditions.append(~executed)
     return and_(*conditions)
-
-
-def _find_awaited_service(db: Session, actor: Actor, text: str) -> int:
-    try:
-        service = find_by_id(db, Service, text)
-    except NotFoundError:
-        raise ValidationError(
-            Problem(
-                "There is no service with this id.",
-                "not_found",
-                field="awaitingService",
-                entity=sent_identifier(text),
-            )
-        ) from None
-    if not may_query_awaiting(actor, service.id):
-        raise ValidationError(
-            Problem(
-                "Only users of the service, and users with site read, may ask what awaits it.",
-                "not_a_service_user",
-                field="awaitingService",
-                entity=to_identifier(service),
-            )
-        )
-    return service.id

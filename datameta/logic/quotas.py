@@ -12,6 +12,7 @@ from datameta.errors import Problem, TooLargeError
 from datameta.logic.appsettings import get_settings
 from datameta.models import File, Group, User
 
+QUOTAS = ("quota_user_bytes", "quota_group_bytes")
 UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -23,20 +24,13 @@ def check_quotas(db: Session, actor: Actor, *, size: int | None) -> None:
     """
     if size is not None and size <= 0:
         return
-    limits = get_settings(db, "quota_user_bytes", "quota_group_bytes")
+    limits = get_settings(db, *QUOTAS)
     if not any(limits.values()):
         return
     # One announcement of a group at a time: else two at once would both take the last room.
     db.execute(select(Group.id).where(Group.id == actor.group_id).with_for_update(key_share=True))
-    holders = {
-        "quota_user_bytes": ("You have", File.user_id == actor.id),
-        "quota_group_bytes": (
-            "Your group has",
-            File.user_id.in_(select(User.id).where(User.group_id == actor.group_id)),
-        ),
-    }
     problems = []
-    for key, (holder, is_theirs) in holders.items():
+    for (key, is_theirs), holder in zip(_list_holders(actor).items(), ("You have", "Your group has"), strict=True):
         limit = limits[key]
         used = _sum_sizes(db, is_theirs) if limit else 0
         if limit and used + (1 if size is None else size) > limit:
@@ -48,10 +42,22 @@ def check_quotas(db: Session, actor: Actor, *, size: int | None) -> None:
         raise TooLargeError(problems)
 
 
+def measure_usage(db: Session, actor: Actor) -> list[tuple[int, int | None]]:
+    """Return the bytes and the quota (None: no limit) of the actor, and those of the actor's group."""
+    limits = get_settings(db, *QUOTAS)
+    return [(_sum_sizes(db, is_theirs), limits[key] or None) for key, is_theirs in _list_holders(actor).items()]
+
+
 def format_size(size: int) -> str:
     """Return a number of bytes as people read it, in decimal units."""
     power = max(0, min((len(str(size)) - 1) // 3, len(UNITS) - 1))
     return f"{size / 1000**power:.3g} {UNITS[power]}"
+
+
+def _list_holders(actor: Actor) -> dict[str, ColumnElement[bool]]:
+    """Return whose files each quota is about."""
+    of_group = File.user_id.in_(select(User.id).where(User.group_id == actor.group_id))
+    return dict(zip(QUOTAS, (File.user_id == actor.id, of_group), strict=True))
 
 
 def _sum_sizes(db: Session, is_theirs: ColumnElement[bool]) -> int:

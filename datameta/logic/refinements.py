@@ -65,7 +65,9 @@ def update_refinement(
         raise ForbiddenError
     metadatum = find_by_id(db, MetaDatum, metadatum_id, lock=True)
     view = RefinementView(metadatum, count_terms(db, metadatum))
-    problems = list(_check_refinement(refinement, view))
+    problems = list(
+        check_refinement(refinement, date_time_fmt=metadatum.date_time_fmt or "", has_terms=view.term_count > 0)
+    )
     if problems:
         raise ValidationError(problems)
     before = _describe(metadatum)
@@ -85,7 +87,8 @@ def update_refinement(
     return view, count_affected(db, load_rulebook(db), metadatum.id)
 
 
-def _check_refinement(refinement: Refinement, view: RefinementView) -> Iterator[Problem]:
+def check_refinement(refinement: Refinement, *, date_time_fmt: str, has_terms: bool) -> Iterator[Problem]:
+    """Yield what is wrong with the refinement of a field that has this date format, and a vocabulary or none."""
     if refinement.kind != Kind.NUMBER:
         given = {
             "unit": refinement.unit,
@@ -102,10 +105,10 @@ def _check_refinement(refinement: Refinement, view: RefinementView) -> Iterator[
         and Decimal(refinement.minimum) > Decimal(refinement.maximum)
     ):
         yield Problem("The least value is larger than the greatest.", "contradictory", field="minimum")
-    if refinement.kind != Kind.TEXT and view.metadatum.date_time_fmt:
+    if refinement.kind != Kind.TEXT and date_time_fmt:
         message = "The field has a date format, so it holds neither numbers nor words of a vocabulary."
         yield Problem(message, "contradictory", field="kind")
-    if refinement.kind == Kind.VOCABULARY and not view.term_count:
+    if refinement.kind == Kind.VOCABULARY and not has_terms:
         yield Problem("The field has no vocabulary yet; send its words first.", "contradictory", field="kind")
 
 

@@ -65,14 +65,20 @@ def refuse_broken_rules(db: Session, metadatum: MetaDatum, *, place: str) -> Non
 
     Raises ``ValidationError``; ``place`` is what of the field to blame if it can't be compared any more.
     """
-    rules = [rule for rule in load_rules(db) if metadatum.id in rule.field_ids]
-    if rules and metadatum.service_id is not None:
+    book = Rulebook(tuple(list_fields(db)), tuple(load_rules(db)))
+    if problems := list(check_bonds(book, metadatum.id, place=place)):
+        raise ValidationError(problems)
+
+
+def check_bonds(book: Rulebook, field_id: int, *, place: str) -> Iterator[Problem]:
+    """Yield why the rules about a field make no sense with it as it is in ``book``."""
+    rules = [rule for rule in book.rules if field_id in rule.field_ids]
+    if rules and book.by_id[field_id].service_id is not None:
         message = "A rule between fields needs this field, so no service can take it over. Change the rules first."
-        raise ValidationError(Problem(message, "bound_by_rule", field="serviceId"))
-    by_id = {field.id: field for field in list_fields(db)}
-    if any(_lacks_order(condition, by_id) for rule in rules for condition in (*rule.when, *rule.then)):
+        yield Problem(message, "bound_by_rule", field="serviceId")
+    elif any(_lacks_order(condition, book.by_id) for rule in rules for condition in (*rule.when, *rule.then)):
         message = "A rule compares this field with another, which would no longer be possible. Change the rules first."
-        raise ValidationError(Problem(message, "bound_by_rule", field=place))
+        yield Problem(message, "bound_by_rule", field=place)
 
 
 def _list_ids(db: Session) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """The second factor of an account: begun with the password, active once a code has shown that the device has it.
 
-Its secret is kept encrypted. A key may not change it, and only a site admin may remove it.
+Its secret is kept encrypted. A key may not change it. It is removed by its user, who shows password and code once
+more, or by a site admin.
 """
 
 import pyotp
@@ -9,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from datameta.authz import Actor, may_administer_site
 from datameta.credentials import hash_recovery_code, make_recovery_codes
-from datameta.errors import ConflictError, ForbiddenError, Problem, ValidationError
+from datameta.errors import ConflictError, ForbiddenError, Problem, UnauthenticatedError, ValidationError
 from datameta.identifiers import find_by_id
 from datameta.logic import throttle
 from datameta.logic.appsettings import get_setting
@@ -17,7 +18,7 @@ from datameta.logic.audit import record_event
 from datameta.logic.login import require_own_password
 from datameta.logic.mail import store_mail
 from datameta.logic.throttle import Sessions
-from datameta.logic.totp import find_step, list_attempts
+from datameta.logic.totp import find_step, list_attempts, require_code
 from datameta.models import RecoveryCode, User
 from datameta.settings import Settings
 from datameta.vault import Vault
@@ -62,12 +63,52 @@ def confirm_totp(db: Session, sessions: Sessions, actor: Actor, *, user_id: str,
     if db.execute(confirmed.returning(User.id)).one_or_none() is None:
         raise ConflictError("The second factor was changed meanwhile.", code="totp_not_begun")
     throttle.clear(db, list_attempts(user))
-    codes = make_recovery_codes()
-    db.execute(delete(RecoveryCode).where(RecoveryCode.user_id == user.id))
-    rows = [{"user_id": user.id, "code_hash": hash_recovery_code(each)} for each in codes]
-    db.execute(insert(RecoveryCode), rows)
     record_event(db, "totp.enrolled", actor=actor, entity=user)
-    return codes
+    return _replace_recovery_codes(db, user)
+
+
+def renew_recovery_codes(
+    db: Session,
+    sessions: Sessions,
+    actor: Actor,
+    *,
+    user_id: str,
+    settings: Settings,
+    vault: Vault,
+    password: str,
+    code: str,
+) -> list[str]:
+    """Replace the user's recovery codes; return the new ones, which are shown this once.
+
+    Raises as ``remove_own_totp``.
+    """
+    user = _find_proven(
+        db, sessions, actor, user_id=user_id, settings=settings, vault=vault, password=password, code=code
+    )
+    record_event(db, "recovery_code.renewed", actor=actor, entity=user)
+    return _replace_recovery_codes(db, user)
+
+
+def remove_own_totp(
+    db: Session,
+    sessions: Sessions,
+    actor: Actor,
+    *,
+    user_id: str,
+    settings: Settings,
+    vault: Vault,
+    password: str,
+    code: str,
+) -> None:
+    """Remove the second factor of the user who asks, and tell by mail.
+
+    Raises ``ForbiddenError``, ``NotFoundError``, ``ConflictError`` if none is active, ``ValidationError`` for a wrong
+    code, ``TooManyRequestsError``.
+    """
+    user = _find_proven(
+        db, sessions, actor, user_id=user_id, settings=settings, vault=vault, password=password, code=code
+    )
+    _remove(db, actor, user, vault)
 
 
 def remove_totp(db: Session, actor: Actor, *, user_id: str, vault: Vault) -> None:
@@ -80,12 +121,48 @@ def remove_totp(db: Session, actor: Actor, *, user_id: str, vault: Vault) -> Non
     user = find_by_id(db, User, user_id, lock=True)
     if user.totp_secret is None:
         return
+    _remove(db, actor, user, vault)
+
+
+def _remove(db: Session, actor: Actor, user: User, vault: Vault) -> None:
     was_active = user.totp_confirmed_at is not None
     user.totp_secret = user.totp_confirmed_at = user.totp_step = None
     db.execute(delete(RecoveryCode).where(RecoveryCode.user_id == user.id))
     record_event(db, "totp.removed", actor=actor, entity=user, before={"active": was_active})
     if was_active:
         store_mail(db, vault, template="totp_removed", to=user.email, values={"name": user.name})
+
+
+def _replace_recovery_codes(db: Session, user: User) -> list[str]:
+    codes = make_recovery_codes()
+    db.execute(delete(RecoveryCode).where(RecoveryCode.user_id == user.id))
+    rows = [{"user_id": user.id, "code_hash": hash_recovery_code(each)} for each in codes]
+    db.execute(insert(RecoveryCode), rows)
+    return codes
+
+
+def _find_proven(
+    db: Session,
+    sessions: Sessions,
+    actor: Actor,
+    *,
+    user_id: str,
+    settings: Settings,
+    vault: Vault,
+    password: str,
+    code: str,
+) -> User:
+    """Load the actor's account, whose second factor is active, if password and code are shown once more."""
+    user = _find_own_account(db, actor, user_id)
+    if user.totp_confirmed_at is None:
+        raise ConflictError("No second factor is active.", code="totp_inactive")
+    require_own_password(sessions, actor, settings=settings, password=password)
+    try:
+        require_code(sessions, user, code, vault=vault, origin=actor.origin)
+    except UnauthenticatedError:
+        # The session stands; it is what was sent that does not fit.
+        raise ValidationError(Problem("The code is wrong, or was used before.", "otp_invalid", field="code")) from None
+    return user
 
 
 def _find_own_account(db: Session, actor: Actor, user_id: str) -> User:

@@ -22,6 +22,8 @@ class SiteView:
     contact: str | None
     upload_is_direct: bool
     sheet_max_bytes: int
+    password_min_length: int
+    password_min_length_second_factor: int
     is_demo: bool
     has_mail: bool
     has_registration: bool
@@ -30,7 +32,8 @@ class SiteView:
 def describe_site(db: Session, settings: Settings) -> SiteView:
     """Return the site as it is set today."""
     shown = ("site_welcome", "site_notice", "site_color", "site_logo", "site_imprint", "support_email")
-    values = get_settings(db, "site_name", "registration_open", *shown)
+    lengths = ("password_min_length", "password_min_length_second_factor")
+    values = get_settings(db, "site_name", "registration_open", *lengths, *shown)
     welcome, notice, color, logo, imprint, contact = (values[key] or None for key in shown)
     return SiteView(
         name=values["site_name"],
@@ -42,6 +45,8 @@ def describe_site(db: Session, settings: Settings) -> SiteView:
         contact=contact,
         upload_is_direct=settings.upload_is_direct,
         sheet_max_bytes=settings.sheet_max_bytes,
+        password_min_length=values["password_min_length"],
+        password_min_length_second_factor=values["password_min_length_second_factor"],
         is_demo=has_demo(db),
         has_mail=bool(settings.smtp_host),
         has_registration=bool(values["registration_open"]),

@@ -54,11 +54,7 @@ def replace_vocabulary(
     if not may_administer_site(actor):
         raise ForbiddenError
     metadatum = find_by_id(db, MetaDatum, metadatum_id, lock=True)
-    problems = list(check_terms(terms, places))
-    if not terms and metadatum.kind == Kind.VOCABULARY:
-        message = "The field takes nothing but words of its vocabulary, so there has to be one."
-        problems.append(Problem(message, "contradictory", field="terms"))
-    if problems:
+    if problems := list(check_vocabulary(terms, places, kind=metadatum.kind)):
         raise ValidationError(problems)
     former = _load_terms(db, metadatum.id)
     if former != list(terms):
@@ -83,6 +79,19 @@ def replace_vocabulary(
             after={"termCount": len(now), "terms": come[:MOST_AUDITED]},
         )
     return terms, count_affected(db, load_rulebook(db), metadatum.id)
+
+
+def name_places(terms: Sequence[Term]) -> list[str]:
+    """Return where terms stand that came as JSON."""
+    return [f"terms/{number}" for number in range(len(terms))]
+
+
+def check_vocabulary(terms: Sequence[Term], places: Sequence[str], *, kind: str) -> Iterator[Problem]:
+    """Yield what is wrong with the vocabulary of a field of this kind."""
+    yield from check_terms(terms, places)
+    if not terms and kind == Kind.VOCABULARY:
+        message = "The field takes nothing but words of its vocabulary, so there has to be one."
+        yield Problem(message, "contradictory", field="terms")
 
 
 def check_terms(terms: Sequence[Term], places: Sequence[str]) -> Iterator[Problem]:

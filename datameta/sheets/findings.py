@@ -8,7 +8,7 @@ from typing import Any
 from datameta.sheets.values import Severity, to_letters
 
 MOST_FINDINGS = 10_000
-"""Different findings of each severity that are told, so that warnings hide no error; what is beyond is counted."""
+"""Different findings of each severity that are told; the rest is counted. No warning takes the place of an error."""
 
 
 @dataclass(frozen=True)

@@ -25,15 +25,14 @@ SCRIPT_POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'"
 """For workers, which take it from their script: they compute checksums, and speak to nobody but the page."""
 ENCODINGS = {"br": ".br", "gzip": ".gz"}
 """How a file may be sent, best first, and what the file is called then."""
-NOT_BUILT = "The browser application has not been built. Run: python frontend/build.py"
 
 
 def includeme(config: Configurator) -> None:
     """Put the application's files and its page on their routes; all are public, as they hold no data."""
     config.add_route("portal-asset", "/assets/{name}")
     config.add_route("portal-icon", "/icon.svg")
-    # Whatever is below /api is answered by the API, also with "there is nothing".
-    config.add_route("portal", r"/{path:(?!api(?:/|$)).*}")
+    # That there is nothing below /api is the API's to say.
+    config.add_route("portal", r"/{path:(?!api(?:/|$)|assets/).*}")
     for route, view in (("portal-asset", _send_asset), ("portal-icon", _send_icon), ("portal", _send_page)):
         config.add_view(view, route_name=route, request_method="GET", permission=NO_PERMISSION_REQUIRED)
 
@@ -59,12 +58,11 @@ def _send_file(request: Request, folder: Path, name: str, seconds: int) -> Respo
     if name not in _list_files(folder):
         raise NotFoundError("There is nothing at this address.", code="unknown_address")
     content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    for encoding, suffix in ENCODINGS.items():
-        if encoding in request.accept_encoding and name + suffix in _list_files(folder):
-            response = FileResponse(str(folder / (name + suffix)), request, seconds, content_type, encoding)
-            break
-    else:
-        response = FileResponse(str(folder / name), request, seconds, content_type)
+    there = [encoding for encoding, suffix in ENCODINGS.items() if name + suffix in _list_files(folder)]
+    accepted = {encoding for encoding, _ in request.accept_encoding.acceptable_offers(there)}
+    best = next((encoding for encoding in there if encoding in accepted), None) if request.accept_encoding else None
+    path = folder / (name + ENCODINGS[best] if best else name)
+    response = FileResponse(str(path), request, seconds, content_type, best)
     response.vary = "Accept-Encoding"
     if name.endswith(".js"):
         response.headers["Content-Security-Policy"] = SCRIPT_POLICY
@@ -103,7 +101,8 @@ def _read_page() -> str:
     try:
         return (BUILT / "index.html").read_text("utf-8")
     except FileNotFoundError:
-        raise UnavailableError(NOT_BUILT, code="not_built") from None
+        message = "The browser application has not been built. Run: python frontend/build.py."
+        raise UnavailableError(message, code="not_built") from None
 
 
 @cache

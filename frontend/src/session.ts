@@ -33,6 +33,10 @@ export async function loadSession(): Promise<void> {
   state.session = session
 }
 
+export async function reloadSession(): Promise<void> {
+  state.session = (await read<Session>('/sessions/current')) ?? state.session
+}
+
 export async function reloadUser(): Promise<void> {
   state.user = (await read<User>('/rpc/whoami')) ?? state.user
 }

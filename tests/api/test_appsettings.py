@@ -53,6 +53,18 @@ def test_every_setting_is_listed_with_its_default(portal: Portal, admin: Client)
     assert all(isinstance(values[key], int if CATALOGUE[key].value_type == "int" else str) for key in CATALOGUE)
 
 
+def test_details_are_told_to_who_asks(admin: Client) -> None:
+    assert put(admin, "site_name", "Elsewhere").status_int == 204
+    listed = admin.get("/appsettings?details=true").json
+    assert [item["key"] for item in listed] == list(CATALOGUE)
+    for item in listed:
+        setting = CATALOGUE[item["key"]]
+        assert (item["default"], item["description"]) == (setting.default, setting.doc)
+    assert {item["key"]: item["value"] for item in listed}["site_name"] == "Elsewhere"
+    assert "default" not in admin.get("/appsettings?details=false").json[0]
+    assert_refused(admin.get("/appsettings?details=perhaps"), 400, ("invalid_parameter", "details"))
+
+
 def test_every_setting_is_documented_and_its_default_fits() -> None:
     for setting in CATALOGUE.values():
         assert setting.parse(setting.default) is not None

@@ -118,10 +118,12 @@ def test_malformed_comes_before_unknown_and_forbidden(portal: Portal, lab: Clien
 
 
 def test_an_unknown_address_is_404(portal: Portal, lab: Client) -> None:
-    for path in ("/", "/favicon.ico", "/api/", "/api/v2/files", f"{API}/metadatasets/", f"{API}/%2e%2e"):
+    for path in ("/api/", "/api/v2/files", f"{API}/metadatasets/", f"{API}/%2e%2e"):
         for client in (lab, portal.anonymous()):
             for method in ("GET", "POST", "DELETE"):
                 assert check_refusal(send(client, method, path), 404) == {("unknown_address", None)}
+    # All that is not the API's is the browser application's page, which is only read.
+    assert check_refusal(send(lab, "POST", "/submit"), 404) == {("unknown_address", None)}
 
 
 def test_a_wrong_method_hears_which_are_right(lab: Client) -> None:

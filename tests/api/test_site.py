@@ -41,6 +41,8 @@ def test_a_stranger_reads_a_site_of_which_nothing_is_set(portal: Portal) -> None
         "version": __version__,
         "uploadMode": "gateway",
         "sheetMaxBytes": portal.settings.sheet_max_bytes,
+        "passwordMinLength": 15,
+        "passwordMinLengthSecondFactor": 8,
         "isDemo": False,
         "hasMail": False,
         "hasRegistration": True,
@@ -57,12 +59,15 @@ def test_what_is_set_is_shown(portal: Portal, admin: Client) -> None:
         "site_imprint": "https://www.example.org/imprint?lang=en#top",
         "support_email": "help@example.org",
         "registration_open": "0",
+        "password_min_length": "12",
+        "password_min_length_second_factor": "10",
     }
     assert {put(admin, key, value) for key, value in values.items()} == {204}
     shown = portal.anonymous().get("/site").json
     names = ("name", "welcome", "notice", "color", "logo", "imprint", "contact")
-    assert [shown[name] for name in names] == list(values.values())[:-1]
+    assert [shown[name] for name in names] == list(values.values())[:-3]
     assert shown["hasRegistration"] is False
+    assert (shown["passwordMinLength"], shown["passwordMinLengthSecondFactor"]) == (12, 10)
     for key in ("site_welcome", "site_notice", "site_color", "site_logo", "site_imprint", "support_email"):
         assert put(admin, key, "") == 204
     assert {portal.anonymous().get("/site").json[name] for name in names} == {"Genome Depot", None}
@@ -92,6 +97,7 @@ def test_how_the_portal_runs_is_shown(portal: Portal) -> None:
         ("site_logo", make_logo(b"<svg/>")),
         ("site_logo", make_logo(PNG, "jpeg")),
         ("site_logo", make_logo(PNG) + "A"),
+        ("site_logo", "data:image/png;base64,iVBOR"),
         ("site_logo", make_logo(PNG) + "\n"),
         ("site_logo", make_logo(PNG + bytes(MAX_LOGO_BYTES - len(PNG) + 1))),
         ("site_imprint", "www.example.org"),

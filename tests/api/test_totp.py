@@ -231,6 +231,65 @@ def test_passwords_cannot_be_guessed_in_a_session_either(portal: Portal) -> None
     assert browser.post(path, {"password": PASSWORD}).status_int == 429
 
 
+def enrol(browser: Browser) -> list[str]:
+    """Give the user of a session a second factor, and return the recovery codes."""
+    device = begin(browser)
+    codes: list[str] = browser.put(f"/users/{browser.uuid}/totp", {"code": device.now()}).json["recoveryCodes"]
+    return codes
+
+
+def test_a_user_renews_the_recovery_codes(portal: Portal) -> None:
+    user = portal.add_user()
+    browser = sign_in(user)
+    old = enrol(browser)
+    response = browser.post(f"/users/{user.site_id}/totp/recovery-codes", {"password": PASSWORD, "code": old[0]})
+    assert response.status_int == 200
+    codes = response.json["recoveryCodes"]
+    assert len({*codes, *old}) == 20
+    assert_refused(enter(user, old[1]), 401, ("otp_invalid", None))
+    assert enter(user, codes[0]).status_int == 200
+    [event] = list_events(portal, "recovery_code.renewed")
+    assert (str(event.entity_uuid), str(event.actor_uuid)) == (user.uuid, user.uuid)
+
+
+def test_a_user_removes_the_second_factor_and_hears_of_it(portal: Portal) -> None:
+    user = portal.add_user()
+    browser = sign_in(user)
+    codes = enrol(browser)
+    response = browser.post(f"/users/{user.uuid}/totp/removal", {"password": PASSWORD, "code": codes[0]})
+    assert (response.status_int, response.body) == (204, b"")
+    assert browser.get("/sessions/current").json["secondFactor"] == "none"
+    assert enter(user).json["secondFactor"] == "none"
+    assert [(mail.template, mail.to) for mail in read_mails(portal)] == [("totp_removed", user.email)]
+    event = list_events(portal, "totp.")[-1]
+    assert (event.event, str(event.actor_uuid), event.before) == ("totp.removed", user.uuid, {"active": True})
+    # Another can be set up, and the recovery codes went with the first.
+    enrol(browser)
+    assert_refused(enter(user, codes[1]), 401, ("otp_invalid", None))
+
+
+@pytest.mark.parametrize("path", ["recovery-codes", "removal"])
+def test_who_changes_a_second_factor_shows_password_and_code_once_more(portal: Portal, path: str) -> None:
+    user, admin = portal.add_user(), sign_in(portal.add_user(site_admin=True))
+    browser = sign_in(user)
+    address = f"/users/{user.uuid}/totp/{path}"
+    body = {"password": PASSWORD, "code": "000000 "}
+    assert_refused(browser.post(address, body), 409, ("totp_inactive", None))
+    codes = enrol(browser)
+    body["code"] = codes[0]
+    assert_refused(user.post(address, body), 403, ("key_not_allowed", None))
+    assert_refused(admin.post(address, body), 403, ("forbidden", None))
+    assert_refused(browser.post(f"/users/{UNKNOWN}/totp/{path}", body), 404, ("not_found", None))
+    assert_refused(browser.post(address, body | {"password": "another"}), 403, ("wrong_password", None))
+    for code in ("", "000000 "):
+        assert_refused(browser.post(address, body | {"code": code}), 400, ("otp_invalid", "code"))
+    # The wrong ones have changed nothing, and count as attempts.
+    assert enter(user, codes[1]).status_int == 200
+    for _ in range(5):
+        browser.post(address, body | {"code": "x"})
+    assert browser.post(address, body).status_int == 429
+
+
 def test_a_site_admin_removes_a_second_factor_and_the_user_hears_of_it(portal: Portal) -> None:
     user, admin = portal.add_user(), portal.add_user(site_admin=True)
     browser = sign_in(user)

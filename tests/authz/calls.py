@@ -12,7 +12,7 @@ import webtest
 
 from tests.authz.matrix import Cell, describe_operations, read_lists
 from tests.authz.world import CONTENT, ELSEWHERE, HOME, Thing, World, make_registration
-from tests.conftest import PASSWORD, Client
+from tests.conftest import PASSWORD, Client, make_second_factor
 
 CHECKSUM = hashlib.md5(CONTENT).hexdigest()
 SIZE_HEADER = {"DataMeta-File-Size": str(len(CONTENT))}
@@ -29,8 +29,16 @@ READ_SETS = (
     "updateMetaDataSet",
 )
 ROLE_KEYS = ("groupAdmin", "siteAdmin", "siteRead", "email")
-# An address for a file leaves a token and an event behind, a check of a submission or a sheet nothing.
-EXCEPTIONS = ("getFileUrl", "prevalidateSubmission", "checkSheet", "annotateSheet")
+# An address for a file leaves a token and an event behind; checks, trials and previews nothing.
+EXCEPTIONS = (
+    "getFileUrl",
+    "prevalidateSubmission",
+    "checkSheet",
+    "annotateSheet",
+    "tryField",
+    "previewAppSetting",
+    "checkStorage",
+)
 ENDS_ITS_SESSION = ("deleteCurrentSession",)
 _numbers = count(1)
 
@@ -136,6 +144,10 @@ def _confirm_totp(call: Call) -> dict[str, Any]:
     return {"json": {"code": pyotp.TOTP(secret).now()}}
 
 
+def _prove_totp(call: Call) -> dict[str, Any]:
+    return {"json": {"password": PASSWORD, "code": make_second_factor(call.client)() if call.changes else "000000"}}
+
+
 def _create_user(call: Call) -> dict[str, Any]:
     return {"json": {"name": "Newcomer", "email": _make_address(), "groupId": call.id}}
 
@@ -150,6 +162,10 @@ def _change_user(call: Call) -> dict[str, Any]:
         "enabled": False,
     }
     return {"json": {name: value for name, value in values.items() if name in call.state.split()}}
+
+
+def _try_field(call: Call) -> dict[str, Any]:
+    return {"json": {"metadatum": _define_field(call)["json"], "metadatumId": call.id}}
 
 
 def _define_field(call: Call) -> dict[str, Any]:
@@ -179,6 +195,12 @@ def _set_rules(call: Call) -> dict[str, Any]:
 
 def _query_sets(call: Call) -> dict[str, Any]:
     return {"params": {"awaitingService": call.id}} if call.id else {}
+
+
+def _search(call: Call) -> dict[str, Any]:
+    awaiting = {"serviceId": call.id, "serviceState": "awaiting"} if call.id else {}
+    more = {"format": "csv"} if call.cell.row.operation == "exportMetaDataSets" else {"limit": "500"}
+    return {"params": {**awaiting, **more}}
 
 
 def _delete_many(call: Call) -> dict[str, Any]:
@@ -258,17 +280,22 @@ REQUESTS: dict[str, Callable[[Call], dict[str, Any]]] = {
     "requestPasswordReset": _request_reset,
     "beginTotp": lambda call: {"json": {"password": PASSWORD}},
     "confirmTotp": _confirm_totp,
+    "renewRecoveryCodes": _prove_totp,
+    "removeTotp": _prove_totp,
     "listUsers": _list_long,
     "createUser": _create_user,
     "userUpdateRequest": _change_user,
     "createMetaDatum": _define_field,
     "updateMetaDatum": _define_field,
     "setRefinement": _refine,
+    "tryField": _try_field,
     "setVocabulary": lambda call: {"json": {"terms": [{"term": f"Word {next(_numbers)}"}]}},
     "setRecordRules": _set_rules,
     "createMetaDataSet": _stage,
     "updateMetaDataSet": _change_set,
     "getMetaDataSets": _query_sets,
+    "searchMetaDataSets": _search,
+    "exportMetaDataSets": _search,
     "listStagedMetaDataSets": _list_long,
     "bulkDeleteStagedMetaDataSets": _delete_many,
     "bulkDeleteStagedFiles": _delete_many,
@@ -293,6 +320,7 @@ REQUESTS: dict[str, Callable[[Call], dict[str, Any]]] = {
     "postService": _name_anew,
     "putService": _name_anew,
     "updateAppSettings": lambda call: {"json": {"value": f"support{next(_numbers)}@example.org"}},
+    "previewAppSetting": lambda call: {"json": {"value": "Hello {name}"}},
     "postRegistration": lambda call: {"json": make_registration(_make_address(), call.client.group)},
     "answerRegistration": lambda call: {"json": {"accept": True}},
 }
@@ -315,6 +343,17 @@ def check_answer(call: Call, response: webtest.TestResponse) -> None:
     if operation == "userInformationRequest":
         is_open = actor == "site admin" or (actor == "group admin" and call.cell.row.relation != "other group")
         assert all((response.json[key] is not None) == is_open for key in ROLE_KEYS)
+    if operation == "searchMetaDataSets":
+        for row in response.json["rows"]:
+            _check_service_fields(row["metadataset"], is_seen=actor in SEE_SERVICES)
+    if operation == "exportMetaDataSets":
+        headings = response.text.splitlines()[0].split(",")
+        assert headings[5:] == ["ID", "Reads", *(["Quality", "Report"] if actor in SEE_SERVICES else []), "Spare"]
+    if operation == "getMetaDataSetHistory":
+        is_told = "service.executed" in {event["event"] for event in response.json}
+        assert is_told == (call.state == "executed" and actor in SEE_SERVICES)
+    if operation == "getOverview":
+        _check_overview(actor, response.json)
     if operation in READ_SETS:
         shown = response.json if isinstance(response.json, list) else [response.json]
         for each in shown:
@@ -328,7 +367,15 @@ def _check_list(call: Call, text: str) -> None:
     listed = read_lists()[call.cell.row.operation]
     for relation, actors in listed.shown_to.items():
         thing = call.world.get_thing(listed.kind, listed.state, call.world.get_owner(call.cell.actor, relation))
-        assert (thing.uuid in text) == (call.cell.actor in actors), relation
+        is_shown = any(name and name in text for name in (thing.uuid, thing.site))
+        assert is_shown == (call.cell.actor in actors), relation
+
+
+def _check_overview(actor: str, shown: dict[str, Any]) -> None:
+    assert (shown["site"] is not None) == (actor == "site admin")
+    assert bool(shown["lastAnswers"]) == (actor in SEE_SERVICES)
+    groups = {submission["group"]["name"] for submission in shown["lastSubmissions"]}
+    assert groups <= ({HOME, ELSEWHERE} if actor == "site read" else {HOME})
 
 
 def _check_service_fields(shown: dict[str, Any], *, is_seen: bool) -> None:

@@ -23,7 +23,9 @@ HIDDEN = """
 
 * `GET /users/{id}`: e-mail address and roles are null, unless the asker is a site admin or admins the user's group.
 * Metadatasets: values, files and executions of a service are left out, unless the asker has site read or is a user of
-  the service.
+  the service. Searches do not look at them then, and histories and the overview do not tell of them.
+* Whoever sees what was submitted, sees the names of the group and the user that submitted it.
+* `GET /overview`: the site's numbers are for site admins.
 * Refusals: nothing about the thing or its owner but the ids that were sent.
 """
 COLUMNS = (*ACTORS, "nobody")

@@ -23,7 +23,7 @@ RELATIONS = {
     "unknown": ("unknown",),
     "always": ("always",),
 }
-WITHOUT_SITE_ID = ("key", "session", "metadatum", "setting", "registration")
+WITHOUT_SITE_ID = ("key", "session", "metadatum", "setting", "registration", "job")
 MATRIX = Path(__file__).with_name("matrix.yaml")
 Answer = int | dict[str, Any]
 

@@ -264,7 +264,16 @@ class World:
 
     def _add_setting(self, state: str, owner: Client) -> Thing:
         settings = self.root.get("/appsettings").json
-        return next(_name(setting) for setting in settings if setting["key"] == "support_email")
+        key = "mail_reset_body" if state == "mail" else "support_email"
+        return next(_name(setting) for setting in settings if setting["key"] == key)
+
+    def _add_job(self, state: str, owner: Client) -> Thing:
+        with self.portal.database.sessions.begin() as db:
+            query = "INSERT INTO procrastinate_jobs (queue_name, task_name) VALUES ('default', 'tidy') RETURNING id"
+            number = db.scalar(text(query))
+            if state == "failed":
+                db.execute(text("UPDATE procrastinate_jobs SET status = 'failed' WHERE id = :id"), {"id": number})
+        return Thing(str(number))
 
     def _add_registration(self, state: str, owner: Client) -> Thing:
         email = f"{uuid4().hex}@example.org"

@@ -61,11 +61,14 @@ class Mask:
             (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", lambda m: f"{self.number('uuid', m[0]):08}-{UUID_REST}"),
             (r"\b(DM[A-Z])-\d{8}\b", lambda m: f"{m[1]}-{self.number(m[1], m[0]):08}"),
             (r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", lambda m: "2030-01-31T12:00:00+00:00"),
+            (r"^\d{4}-\d\d$", lambda m: "2030-01"),
+            (r"(?<=/jobs/)\d+", lambda m: str(self.number("row", m[0]))),
             (r"/download/\w+", lambda m: "/download/TOKEN"),
             (r"cursor=[\w-]+", lambda m: "cursor=CURSOR"),
             (r"datameta=\w+", lambda m: "datameta=COOKIE"),
             (r"expires=[^;]+ GMT", lambda m: "expires=Thu, 31-Jan-2030 12:00:00 GMT"),
             (re.escape(BASE_URL), lambda m: SHOWN_URL),
+            (r"^/\S+/home/storage$", lambda m: "/srv/datameta/storage"),
         ]
         for pattern, replace in replacements:
             text = re.sub(pattern, replace, text)
@@ -169,7 +172,7 @@ class Recorder:
         if response.content_type == "application/json":
             lines += ["", show_json(self.mask.mask(response.json))]
         elif response.content_type in TEXTS:
-            lines += ["", response.body.decode("utf-8-sig").replace("\r\n", "\n").rstrip()]
+            lines += ["", self.mask.mask_text(response.body.decode("utf-8-sig").replace("\r\n", "\n").rstrip())]
         elif response.body:
             lines += ["", "(the workbook)"]
         return "\n".join(lines)

@@ -4,6 +4,7 @@ import hashlib
 from typing import Any
 
 import pyotp
+from sqlalchemy import text
 
 from tests.conftest import API, BASE_URL, PASSWORD, Client, Portal, announce, sign_in
 from tests.docs import check_document
@@ -24,6 +25,7 @@ def test_the_document_shows_every_operation_as_it_answers(portal: Portal) -> Non
     show_fields(recorder, admin, service)
     submit_files_and_records(recorder, lab)
     answer_as_a_service(recorder, bot, service)
+    search_what_was_submitted(recorder, admin, lab, bot)
     send_sample_sheets(recorder, lab)
     throw_staged_things_away(recorder, lab)
     show_groups_and_users(recorder, admin)
@@ -31,6 +33,7 @@ def test_the_document_shows_every_operation_as_it_answers(portal: Portal) -> Non
     show_sessions(recorder, portal, lab)
     show_second_factor(recorder, admin, lab)
     show_events(recorder, admin, lab)
+    look_after_the_site(recorder, admin)
     assert set(recorder.examples) == set(recorder.operations)
     check_document("api.md", recorder.render())
 
@@ -175,11 +178,20 @@ def answer_as_a_service(recorder: Recorder, bot: Client, service: str) -> None:
     recorder.show(bot, "serviceSetMetaDatum", body, serviceId=service, metadatasetId=site_of(waiting))
 
 
+def search_what_was_submitted(recorder: Recorder, admin: Client, lab: Client, bot: Client) -> None:
+    query = "?q=s001&where=ZIPCode%3D%3D721&sort=field:Lab-ID&limit=10"
+    [row] = recorder.show(lab, "searchMetaDataSets", query=query).json["rows"]
+    columns = "&column=Lab-ID&column=ZIPCode&column=Accession"
+    recorder.show(bot, "exportMetaDataSets", query=f"?format=csv&submittedAfter=2026-01-01T00:00:00Z{columns}")
+    recorder.show(bot, "getMetaDataSetHistory", id=site_of(row["metadataset"]))
+    recorder.show(admin, "getOverview")
+
+
 def send_sample_sheets(recorder: Recorder, lab: Client) -> None:
     """Show a sheet with a mistake, and the same without it."""
     bad, good = (f"Lab-ID,ZIPCode\nS-101,{code}\n".encode() for code in ("72", "721"))
     recorder.show(lab, "getSheetTemplate")
-    recorder.show(lab, "checkSheet", query="?filename=run7.csv", sheet=bad)
+    recorder.show(lab, "checkSheet", query="?filename=run7.csv&rows=true", sheet=bad)
     recorder.show(lab, "annotateSheet", query="?filename=run7.csv", sheet=bad)
     recorder.show(lab, "stageSheet", query="?filename=run7.csv", sheet=good)
 
@@ -229,10 +241,31 @@ def show_sessions(recorder: Recorder, portal: Portal, lab: Client) -> None:
 def show_second_factor(recorder: Recorder, admin: Client, lab: Client) -> None:
     browser = sign_in(lab, NEW_PASSWORD)
     begun = recorder.show(browser, "beginTotp", {"password": NEW_PASSWORD}, id=lab.site_id).json
-    recorder.show(browser, "confirmTotp", {"code": pyotp.TOTP(begun["secret"]).now()}, id=lab.site_id)
+    code = pyotp.TOTP(begun["secret"]).now()
+    [code, *_] = recorder.show(browser, "confirmTotp", {"code": code}, id=lab.site_id).json["recoveryCodes"]
+    proof = {"password": NEW_PASSWORD, "code": code}
+    [code, *_] = recorder.show(browser, "renewRecoveryCodes", proof, id=lab.site_id).json["recoveryCodes"]
+    recorder.show(browser, "removeTotp", proof | {"code": code}, id=lab.site_id)
     recorder.show(admin, "deleteTotpSecret", id=lab.site_id)
 
 
 def show_events(recorder: Recorder, admin: Client, lab: Client) -> None:
     recorder.show(lab, "listUserEvents", query="?limit=2", id=lab.site_id)
     recorder.show(admin, "listAuditEvents", query="?event=user.changed&limit=10")
+
+
+def look_after_the_site(recorder: Recorder, admin: Client) -> None:
+    recorder.show(admin.portal.anonymous(), "getSite")
+    field = next(field for field in admin.get("/metadata").json if field["name"] == "ZIPCode")
+    draft = {name: "" if value is None else value for name, value in field.items() if name != "id"}
+    trial = {"metadatum": draft | {"regExp": "[0-9]{5}", "serviceId": None}, "metadatumId": field["id"]["uuid"]}
+    recorder.show(admin, "tryField", trial | {"value": "72076"})
+    settings = admin.get("/appsettings").json
+    body = next(setting for setting in settings if setting["key"] == "mail_totp_removed_body")
+    words = "Hello {name},\n\nyour second factor at {site_name} was removed.\n"
+    recorder.show(admin, "previewAppSetting", {"value": words}, id=body["id"]["uuid"])
+    recorder.show(admin, "checkStorage")
+    [mail, *_] = recorder.show(admin, "listJobs", query="?status=todo").json
+    with admin.portal.database.sessions.begin() as db:
+        db.execute(text("UPDATE procrastinate_jobs SET status = 'failed' WHERE id = :id"), {"id": mail["id"]})
+    recorder.show(admin, "retryJob", id=str(mail["id"]))

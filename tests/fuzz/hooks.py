@@ -31,12 +31,15 @@ WORLD: dict[str, Any] = json.loads(Path(os.environ["DATAMETA_FUZZ_WORLD"]).read_
 OWN: dict[str, str] = WORLD["own"]
 CONTENT = b"ACGT"
 KEPT = 60
+LONGEST_LIST = 2_000
+"""So many characters of a list in an address are sent as they are; no header is longer than 64 KiB."""
 POOLS: dict[str, deque[str]] = {name: deque(ids, maxlen=max(KEPT, len(ids))) for name, ids in WORLD["pools"].items()}
 PATHS = {
     "appsettings": "settings",
     "files": "files",
     "get-file-url": "contents",
     "groups": "groups",
+    "jobs": "jobs",
     "keys": "keys",
     "metadata": "fields",
     "metadatasets": "metadatasets",
@@ -54,10 +57,13 @@ NAMES = {
     "fileIds": "files",
     "groupId": "groups",
     "metadatasetId": "metadatasets",
+    "metadatumId": "fields",
     "metadatasetIds": "metadatasets",
     "org_select": "groups",
     "serviceId": "services",
+    "submissionId": "submissions",
     "token": "tokens",
+    "userId": "users",
     "userIds": "users",
 }
 """The pool of every other parameter or property that holds an id, or a list of them."""
@@ -114,12 +120,20 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
     if name == "setVocabulary" and case.media_type == "text/csv" and not is_positive(case):
         # Of a table no text has the wrong type; this one is none.
         case.body = '"\0'
+    shorten_lists(case)
     protect(name, case)
 
 
 def is_positive(case: Any) -> bool:
     """Say whether the request is meant to be valid."""
     return case.meta is None or case.meta.generation.mode.is_positive
+
+
+def shorten_lists(case: Any) -> None:
+    """Keep lists in the address as long as they are, but of short words where an address does not hold them."""
+    for parameter, value in (case.query or {}).items():
+        if isinstance(value, list) and len(str(value)) > LONGEST_LIST:
+            case.query[parameter] = ["x"] * len(value)
 
 
 def fill_parameters(name: str, case: Any) -> None:
@@ -171,7 +185,7 @@ def fill_body(name: str, case: Any, number: int) -> None:
         body = {"checksum": hashlib.sha256(CONTENT).hexdigest()} if number % 2 else {}
     if name == "updateFile":
         body = {"contentUploaded": True}
-    if name in ("createSession", "createApiKey", "beginTotp"):
+    if name in ("createSession", "createApiKey", "beginTotp", "renewRecoveryCodes", "removeTotp"):
         body |= {key: WORLD["account"][key] for key in ("email", "password") if key in body}
     if name == "createApiKey":
         body.pop("expires", None)
@@ -181,6 +195,8 @@ def fill_body(name: str, case: Any, number: int) -> None:
         body |= {"name": f"Fuzz {number}", "email": f"fuzz-{number}@example.org"}
     if name in ("createGroup", "changeGroupName", "postService", "putService", "createMetaDatum") and "name" in body:
         body["name"] = f"{body['name'] or ''} {number}"[-255:]
+    if name == "tryField" and isinstance(body.get("metadatum"), dict):
+        body["metadatum"] = {**body["metadatum"], "serviceId": None}
     if name == "updateAppSettings":
         body["value"] = str(number % 40)
     case.body = body
@@ -251,7 +267,9 @@ def refusal_is_a_list_of_problems(ctx: Any, response: Any, case: Any) -> None:
 @schemathesis.check
 def answer_tells_no_secret(ctx: Any, response: Any, case: Any) -> None:
     """No answer shows a trace, SQL, a path of the server or a hash."""
-    if "octet-stream" not in str(response.headers.get("content-type")):
+    # Where the store is, is what a site admin asks for.
+    is_told = case.operation.definition.raw["operationId"] == "checkStorage"
+    if not is_told and "octet-stream" not in str(response.headers.get("content-type")):
         leak = LEAKS.search(response.content.decode("utf-8", "replace"))
         assert leak is None, f"the answer shows {leak}"
 

@@ -74,8 +74,8 @@ def test_a_session_that_ends_is_renewed_over_the_page(page: Page, site: Site) ->
 def test_a_phone_has_a_menu(page: Page, site: Site) -> None:
     page.set_viewport_size({"width": 360, "height": 700})
     sign_in(page, site, "lab")
-    expect(page.get_by_role("link", name="Submit")).to_be_hidden()
+    expect(page.get_by_role("link", name="Submit", exact=True)).to_be_hidden()
     page.get_by_role("button", name="Menu").click()
-    page.get_by_role("link", name="Submit").click()
+    page.get_by_role("link", name="Submit", exact=True).click()
     expect(page).to_have_url(re.compile("/submit$"))
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

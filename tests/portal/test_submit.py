@@ -1,4 +1,4 @@
-"""From a sample sheet to the receipt: what is wrong is mended in the table, and nothing is lost or handed in twice."""
+"""From a sample sheet to the receipt, in the browser: mended in the table, and nothing is lost or sent twice."""
 
 import csv
 import hashlib
@@ -116,8 +116,9 @@ def drop(page: Page, files: list[tuple[str, bytes]]) -> None:
         """files => {
             const data = new DataTransfer()
             for (const [name, text] of files) data.items.add(new File([text], name))
-            const options = { dataTransfer: data, bubbles: true, cancelable: true }
-            for (const type of ['dragover', 'drop']) document.body.dispatchEvent(new DragEvent(type, options))
+            for (const type of ['dragover', 'drop'])
+                document.body.dispatchEvent(
+                    new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }))
         }""",
         [[name, content.decode()] for name, content in files],
     )

@@ -9,7 +9,7 @@ from sqlalchemy.orm import joinedload
 
 from datameta import authz
 from datameta.identifiers import find_by_id
-from datameta.models import File, Group, MetaDataSet, MetaDatum, Submission, User
+from datameta.models import File, Group, MetaDataSet, MetaDatum, ServiceExecution, Submission, User
 from tests.conftest import Client, Portal, actor_of
 
 ACTORS = (
@@ -133,6 +133,9 @@ def test_what_a_service_answered_is_seen_by_its_users_and_site_read(world: World
         actor = actor_of(client)
         assert authz.may_view_metadatum(actor, report) is (name in SEES["service value"])
         assert authz.may_view_metadatum(actor, lab)
+        with portal.database.sessions() as db:
+            executions = db.scalars(select(ServiceExecution).where(authz.visible_executions(actor))).all()
+        assert bool(executions) is (name in SEES["service value"])
         assert authz.may_execute_service(actor, report.service_id) is (name == "service user")
         assert authz.may_query_awaiting(actor, report.service_id) is (name in SEES["service value"])
         response = client.get(f"/metadatasets/{submitted}")

@@ -2,6 +2,7 @@
 
 import base64
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -23,6 +24,28 @@ def encode(value: Any) -> str:
 @given(INSTANTS, ROWS)
 def test_a_cursor_is_read_back(instant: datetime, row: int) -> None:
     assert parse_cursor(make_cursor(instant, row), datetime, int) == (instant, row)
+
+
+@given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), ROWS)
+def test_a_cursor_with_a_text_is_read_back(text: str, row: int) -> None:
+    assert parse_cursor(make_cursor(text, row), str, int) == (text, row)
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**140), max_value=10**140, places=100))
+def test_a_cursor_with_a_number_is_read_back(number: Decimal) -> None:
+    assert parse_cursor(make_cursor(number), Decimal) == (number,)
+
+
+@pytest.mark.parametrize("value", [1, None, True, ["a"], "a\0"])
+def test_what_is_no_text_is_refused(value: Any) -> None:
+    with pytest.raises(ValidationError):
+        parse_cursor(encode([value]), str)
+
+
+@pytest.mark.parametrize("value", [1, None, "", "x", "NaN", "1e5", "+1", "1.", ".5", "٣", "1" * 151, "1\n"])
+def test_what_is_no_number_is_refused(value: Any) -> None:
+    with pytest.raises(ValidationError):
+        parse_cursor(encode([value]), Decimal)
 
 
 def test_an_instant_is_read_in_any_zone() -> None:

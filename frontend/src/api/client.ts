@@ -4,6 +4,8 @@
  */
 import createClient, { type Middleware } from 'openapi-fetch'
 import { t } from '@/i18n'
+import { formatDuration } from '@/lib/format'
+import { inWords } from '@/lib/refusals'
 import { current, signInAgain } from '@/session'
 import type { components, paths } from './schema'
 
@@ -58,14 +60,16 @@ export async function refusal(response: Response): Promise<ApiError> {
   let problems: Problem[] = []
   try {
     const body: unknown = await response.clone().json()
-    if (Array.isArray(body)) problems = body as Problem[]
+    if (Array.isArray(body)) problems = (body as Problem[]).map(inWords)
   } catch {
     // Not ours: a proxy's page.
   }
   let message = problems.map((problem) => problem.message).join(' ')
   if (response.status === 429 || response.status === 503) {
     const seconds = response.headers.get('Retry-After')
-    if (!message && seconds) message = t('common.errors.busy', { seconds })
+    if (seconds && response.status === 429) {
+      message = t('codes.wait', { time: formatDuration(Number(seconds)) })
+    } else if (!message && seconds) message = t('common.errors.busy', { seconds })
   } else if (response.status >= 500) {
     message = t('common.errors.server', { id: response.headers.get('X-Request-Id') ?? '–' })
   }

@@ -1,7 +1,11 @@
 /** Times, sizes and numbers in the reader's form. */
 import { i18n } from '@/i18n'
 
-const locale = () => i18n.global.locale.value as string
+/** The page's language as it is written where the reader is: an English page has British dates for a British browser. */
+const locale = () => {
+  const language = i18n.global.locale.value as string
+  return navigator.languages.find((name) => name.startsWith(language)) ?? language
+}
 
 export const zone = () => Intl.DateTimeFormat().resolvedOptions().timeZone
 
@@ -11,6 +15,13 @@ export function formatTime(iso: string): string {
 
 export function formatDate(iso: string): string {
   return new Intl.DateTimeFormat(locale(), { dateStyle: 'medium' }).format(new Date(iso))
+}
+
+/** A month that is written as 2026-11. */
+export function formatMonth(month: string): string {
+  const [year, number] = month.split('-').map(Number)
+  const format = new Intl.DateTimeFormat(locale(), { month: 'short', year: 'numeric' })
+  return format.format(new Date(year!, number! - 1))
 }
 
 export function formatNumber(value: number, digits = 0): string {
@@ -26,6 +37,7 @@ export function formatSize(bytes: number): string {
   return new Intl.NumberFormat(locale(), {
     style: 'unit',
     unit: UNITS[power],
+    unitDisplay: power ? 'short' : 'long',
     maximumFractionDigits: value < 10 && power > 0 ? 1 : 0,
   }).format(value)
 }

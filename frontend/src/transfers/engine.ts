@@ -611,10 +611,10 @@ export class Engine implements Transfers {
       // found again.
       await this.announce(job, first)
     }
-    await this.sendInParts(job, signal)
+    await this.sendInParts(job, first, begun !== null, signal)
   }
 
-  private async sendInParts(job: Job, signal: AbortSignal): Promise<void> {
+  private async sendInParts(job: Job, first: string, isBegun: boolean, signal: AbortSignal): Promise<void> {
     const file = job.file!
     const id = job.staged!.id.uuid
     const tell = (trouble?: string) => this.say(job, trouble)
@@ -623,7 +623,8 @@ export class Engine implements Transfers {
         portal.openSession(id, file.size),
       )
       if (state !== 'open') return this.await(job, verifiedBytes)
-      const arrived = await this.insist(job, () => portal.listParts(id))
+      // Of what was announced a moment ago nothing has arrived.
+      const arrived = isBegun || attempt > 1 ? await this.insist(job, () => portal.listParts(id)) : new Map()
       job.arrived = 0
       for (const part of arrived.values()) job.arrived += part.size
       this.say(job, arrived.size ? t('transfers.notes.comparing') : undefined)
@@ -632,6 +633,7 @@ export class Engine implements Transfers {
         ...plan,
         file,
         arrived,
+        first: partSize === SMALL_BYTES ? first : undefined,
         lanes: this.lanes,
         order: this.jobs.indexOf(job),
         signal,

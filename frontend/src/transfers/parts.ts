@@ -19,6 +19,8 @@ export class OtherContentError extends Error {}
 export interface Sending extends Plan {
   readonly file: File
   readonly arrived: ReadonlyMap<number, Arrived>
+  /** The MD5 of the first part, if it is known: it is on its way while the reading begins. */
+  readonly first?: string
   readonly lanes: Lanes
   /** The file's place among the others. */
   readonly order: number
@@ -73,12 +75,17 @@ class Run {
   async hash(): Promise<void> {
     const { sending } = this
     const ahead = countAhead(sending.partSize, sending.lanes.count)
+    const isBegun = sending.first !== undefined && !sending.arrived.has(1)
+    if (isBegun) this.hashed.push({ number: 1, md5: sending.first! })
+    this.changed()
     for (let number = 1; number <= countParts(sending); number++) {
       await this.until(() => this.hashed.length + this.addressed.length + this.underway < ahead)
       const md5 = await this.hashing.part(this.slice(number))
       sending.signal.throwIfAborted()
       const known = sending.arrived.get(number)
-      if (!known) this.hashed.push({ number, md5 })
+      if (number === 1 && isBegun) {
+        if (md5 !== sending.first) throw new UnreadableError('changed')
+      } else if (!known) this.hashed.push({ number, md5 })
       else if (known.md5 !== md5 || known.size !== partLength(sending, number)) throw new OtherContentError()
       this.changed()
     }
