@@ -23,8 +23,8 @@ from tests.portal.conftest import SCREENSHOTS, Site, check_page, email_of, open_
 FIELDS = ["Lab-ID", "Sampling date", "ZIPCode", "Sequencing platform", "FileR1", "FileR2"]
 NOTES = [f"Note {number}" for number in range(1, 15)]
 NUMBERS = count(1)
-SLOWEST_KEY = 250
-"""Milliseconds, on the slowest of machines; what is aimed at is 50."""
+SLOWEST_KEY = 500
+"""Milliseconds, on a machine with much else to do; what is aimed at, and kept on one with nothing else, is 50."""
 
 
 def name_samples(number: int) -> list[str]:
