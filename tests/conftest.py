@@ -40,7 +40,15 @@ BASE_URL = "http://portal.test"
 API = "/api/v1"
 
 
-LONGEST = ("tests/fuzz", "tests/e2e", "tests/flows/test_state_machine", "tests/storage", "tests/client", "tests/flows")
+LONGEST = (
+    "tests/fuzz",
+    "tests/e2e",
+    "tests/portal",
+    "tests/flows/test_state_machine",
+    "tests/storage",
+    "tests/client",
+    "tests/flows",
+)
 """Where the tests are that take long; they begin first, so that none is left over when all others are done."""
 
 
