@@ -728,8 +728,9 @@ def test_ten_thousand_rows_of_twenty_columns(page: Page, wide_site: Site) -> Non
         page.keyboard.press("Enter")
         page.keyboard.press("ArrowRight")
         page.keyboard.press("ArrowLeft")
+    # The last key's picture is still to come.
+    wait_until(page, lambda: page.evaluate("() => window.spent.length") == 12 * 6)
     spent = page.evaluate("() => window.spent")
-    assert len(spent) == 12 * 6
     print(f"10,000 rows of 20 columns: {median(spent):.1f} ms a key (median), {max(spent):.1f} ms at most")
     assert median(spent) < SLOWEST_KEY
     expect(bar).not_to_contain_text("with errors", timeout=120_000)
