@@ -15,7 +15,7 @@ KILLS ?= 150
 PORTAL := datameta/web/portal/index.html
 FRONTEND := $(shell find frontend -type f -not -path '*/node_modules/*' -not -name schema.d.ts 2>/dev/null)
 
-.PHONY: run portal test check test-faults soak-faults fuzz bench docs screenshots pictures lock clean
+.PHONY: run portal test test-portal check test-faults soak-faults fuzz bench docs screenshots pictures lock clean
 
 ## run: serve a demo portal on http://127.0.0.1:8080
 run: $(VENV)/.installed $(PORTAL)
@@ -35,9 +35,13 @@ test: $(VENV)/.installed-test $(PORTAL)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --cov --cov-report=
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --cov --cov-report= --ignore tests/portal
 	@# The rules are at 100 %; the gate leaves room for a branch that only a rare race takes.
 	$(BIN)/coverage report --include='$(RULES)' --precision=2 --fail-under=99.9 --show-missing --skip-covered
+
+## test-portal: the browser application, as people use it, in Debian's Chromium
+test-portal: $(VENV)/.installed-test $(PORTAL)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/portal
 
 ## test-faults: what is killed, stopped, frozen and cut off loses nothing (KILLS=150, SEED=the time)
 test-faults: $(VENV)/.installed-test
