@@ -345,6 +345,8 @@ def test_the_rows_of_a_check_are_never_in_memory_as_a_whole(lab: Client) -> None
         finally:
             tracemalloc.stop()
 
+    # What is loaded and compiled at the first check stays.
+    measure_peak("true")
     # The answer without rows has the same rows read, a batch at a time.
     size, peak = measure_peak("true")
     _, least = measure_peak("false")
