@@ -7,7 +7,7 @@ import { shallowRef } from 'vue'
 import { ApiError, type Id } from '@/api/client'
 import { t } from '@/i18n'
 import { formatSize } from '@/lib/format'
-import { UnreadableError, digest } from './hashing'
+import { PartHashes, UnreadableError, digest, warm } from './hashing'
 import type { Totals, Transfer, Transfers, TransferState } from './index'
 import { insist, pause } from './insist'
 import { Lanes } from './lanes'
@@ -171,6 +171,7 @@ export class Engine implements Transfers {
   }
 
   async load(): Promise<void> {
+    warm()
     await this.refresh()
   }
 
@@ -591,30 +592,46 @@ export class Engine implements Transfers {
   }
 
   private async sendLarge(job: Job, signal: AbortSignal): Promise<void> {
-    const file = job.file!
-    const first = await digest(file.slice(0, SMALL_BYTES))
+    // Parts have nearly always this size.
+    const hashes = new PartHashes(job.file!, SMALL_BYTES)
+    try {
+      await this.sendHashed(job, hashes, signal)
+    } finally {
+      hashes.close()
+    }
+  }
+
+  private async sendHashed(job: Job, hashes: PartHashes, signal: AbortSignal): Promise<void> {
+    const first = await hashes.part(1)
     signal.throwIfAborted()
     const begun = await this.findBegun(job, first)
     if (begun) this.adopt(job, begun)
-    else if (this.named(job).length) {
-      const known = await this.findSame(job, await this.findWhole(job))
-      if (!known) throw this.conflict(job)
-      if (known.contentUploaded) return this.take(job, known)
-      const session = await this.findSession(job, known)
-      this.adopt(job, known)
-      if (session?.state !== 'failed') return this.await(job, session?.verifiedBytes ?? 0)
-      // The portal has read something else than was sent; only anew can it become right.
-      await this.delete(job, known)
-      await this.announce(job, first)
-    } else {
+    else {
+      const whole = this.named(job).length ? await this.findWhole(job) : null
+      const known = whole && (await this.findSame(job, whole))
+      if (whole && !known) throw this.conflict(job)
+      if (known?.contentUploaded) return this.take(job, known)
+      if (known) {
+        const session = await this.findSession(job, known)
+        this.adopt(job, known)
+        if (session?.state !== 'failed') return this.await(job, session?.verifiedBytes ?? 0)
+        // The portal has read something else than was sent; only anew can it become right.
+        await this.delete(job, known)
+      }
       // The true checksum is told at the end. This one can be told at once, and always is the same: by it the upload is
       // found again.
+      hashes.ahead(LANES)
       await this.announce(job, first)
     }
-    await this.sendInParts(job, first, begun !== null, signal)
+    await this.sendInParts(job, hashes, begun !== null, signal)
   }
 
-  private async sendInParts(job: Job, first: string, isBegun: boolean, signal: AbortSignal): Promise<void> {
+  private async sendInParts(
+    job: Job,
+    hashes: PartHashes,
+    isBegun: boolean,
+    signal: AbortSignal,
+  ): Promise<void> {
     const file = job.file!
     const id = job.staged!.id.uuid
     const tell = (trouble?: string) => this.say(job, trouble)
@@ -629,11 +646,12 @@ export class Engine implements Transfers {
       for (const part of arrived.values()) job.arrived += part.size
       this.say(job, arrived.size ? t('transfers.notes.comparing') : undefined)
       const plan = { size: file.size, partSize }
+      hashes.cut(partSize)
       const checksum = await sendParts({
         ...plan,
         file,
         arrived,
-        first: partSize === SMALL_BYTES ? first : undefined,
+        hashes,
         lanes: this.lanes,
         order: this.jobs.indexOf(job),
         signal,

@@ -60,27 +60,75 @@ export function digest(blob: Blob, algorithm: Algorithm = 'md5'): Promise<string
   return choose().ask({ kind: 'digest', blob, algorithm })
 }
 
+/** Have a worker ready before it is needed. */
+export function warm(): void {
+  if (!hashers.length) void digest(new Blob())
+}
+
 let lastStream = 0
 
-/** The MD5s of parts, which are given in order, and in the end that of the whole. */
-export class HashStream {
+/** The MD5s of a file's parts and of the whole: all bytes are read once, in order. */
+export class PartHashes {
   private readonly hasher = choose()
-  private readonly stream = ++lastStream
+  private stream = 0
+  private asked: Promise<string>[] = []
+  private digested?: Promise<string>
 
-  constructor() {
-    this.hasher.streams.add(this.stream)
+  constructor(
+    private readonly file: Blob,
+    private partSize: number,
+  ) {
+    this.begin()
   }
 
-  part(blob: Blob): Promise<string> {
-    return this.hasher.ask({ kind: 'part', stream: this.stream, blob })
+  /** Begin anew with parts of another size. */
+  cut(partSize: number): void {
+    if (partSize === this.partSize) return
+    this.close()
+    this.partSize = partSize
+    this.begin()
   }
 
+  /** That of a part; those before it are read first. Throws `UnreadableError`. */
+  part(number: number): Promise<string> {
+    while (this.asked.length < number) this.askNext()
+    return this.asked[number - 1]!
+  }
+
+  /** Begin to read the first parts, which will be wanted. */
+  ahead(count: number): void {
+    void this.part(Math.min(count, Math.ceil(this.file.size / this.partSize)))
+  }
+
+  /** That of all parts together, once they are read. */
   whole(): Promise<string> {
-    return this.hasher.ask({ kind: 'whole', stream: this.stream })
+    return (this.digested ??= this.hasher.ask({ kind: 'whole', stream: this.stream }))
   }
 
   close(): void {
     this.hasher.streams.delete(this.stream)
     void this.hasher.ask({ kind: 'drop', stream: this.stream })
+    this.stream = 0
+  }
+
+  private begin(): void {
+    this.stream = ++lastStream
+    this.hasher.streams.add(this.stream)
+    this.asked = []
+    this.digested = undefined
+  }
+
+  private askNext(): void {
+    const { stream } = this
+    const start = this.asked.length * this.partSize
+    const blob = this.file.slice(start, start + this.partSize)
+    const before = this.asked.at(-1) ?? Promise.resolve('')
+    const md5 = before.then(() => {
+      if (stream !== this.stream) throw new UnreadableError('closed')
+      return this.hasher.ask({ kind: 'part', stream, blob })
+    })
+    // Who wants the part hears of what is wrong with it.
+    md5.catch(() => undefined)
+    this.asked.push(md5)
   }
 }

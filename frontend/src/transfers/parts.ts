@@ -4,7 +4,7 @@
  * that travel; what arrived before is compared on the way.
  */
 import { ApiError } from '@/api/client'
-import { HashStream, UnreadableError, digest } from './hashing'
+import { PartHashes, UnreadableError, digest } from './hashing'
 import { insist } from './insist'
 import type { Lanes } from './lanes'
 import { countAhead, countParts, isTimeToAsk, partLength, partSpan, type Plan } from './plan'
@@ -19,8 +19,7 @@ export class OtherContentError extends Error {}
 export interface Sending extends Plan {
   readonly file: File
   readonly arrived: ReadonlyMap<number, Arrived>
-  /** The MD5 of the first part, if it is known: it is on its way while the reading begins. */
-  readonly first?: string
+  readonly hashes: PartHashes
   readonly lanes: Lanes
   /** The file's place among the others. */
   readonly order: number
@@ -43,18 +42,15 @@ interface Part {
 export async function sendParts(sending: Sending): Promise<string> {
   const stopped = new AbortController()
   const signal = AbortSignal.any([sending.signal, stopped.signal])
-  const hashing = new HashStream()
-  const run = new Run({ ...sending, signal }, hashing)
+  const run = new Run({ ...sending, signal })
   signal.addEventListener('abort', () => run.changed())
   try {
     const senders = Array.from({ length: sending.lanes.count }, () => run.send())
     await Promise.all([run.hash(), run.address(), ...senders])
-    return await hashing.whole()
+    return await sending.hashes.whole()
   } catch (error) {
     stopped.abort(error)
     throw error
-  } finally {
-    hashing.close()
   }
 }
 
@@ -66,26 +62,18 @@ class Run {
   private isAddressed = false
   private wake: (() => void)[] = []
 
-  constructor(
-    private readonly sending: Sending,
-    private readonly hashing: HashStream,
-  ) {}
+  constructor(private readonly sending: Sending) {}
 
   /** Read the whole file, in order. */
   async hash(): Promise<void> {
     const { sending } = this
     const ahead = countAhead(sending.partSize, sending.lanes.count)
-    const isBegun = sending.first !== undefined && !sending.arrived.has(1)
-    if (isBegun) this.hashed.push({ number: 1, md5: sending.first! })
-    this.changed()
     for (let number = 1; number <= countParts(sending); number++) {
       await this.until(() => this.hashed.length + this.addressed.length + this.underway < ahead)
-      const md5 = await this.hashing.part(this.slice(number))
+      const md5 = await sending.hashes.part(number)
       sending.signal.throwIfAborted()
       const known = sending.arrived.get(number)
-      if (number === 1 && isBegun) {
-        if (md5 !== sending.first) throw new UnreadableError('changed')
-      } else if (!known) this.hashed.push({ number, md5 })
+      if (!known) this.hashed.push({ number, md5 })
       else if (known.md5 !== md5 || known.size !== partLength(sending, number)) throw new OtherContentError()
       this.changed()
     }
