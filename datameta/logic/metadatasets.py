@@ -32,11 +32,13 @@ from datameta.identifiers import (
     to_identifier,
 )
 from datameta.logic import audit, records
+from datameta.logic.blocks import may_await
 from datameta.logic.rulebook import load_rulebook
 from datameta.models import (
     File,
     FileReference,
     MetaDataSet,
+    SearchBlock,
     Service,
     ServiceExecution,
     Submission,
@@ -158,8 +160,10 @@ def list_page(
         .limit(limit + 1)
     )
     if cursor is not None:
+        behind = parse_cursor(cursor, datetime, int)
+        # The first condition alone is one that an index has.
         statement = statement.where(
-            tuple_(Submission.submitted_at, MetaDataSet.id) > parse_cursor(cursor, datetime, int)
+            Submission.submitted_at >= behind[0], tuple_(Submission.submitted_at, MetaDataSet.id) > behind
         )
     rows = db.execute(statement).all()
     if len(rows) <= limit:
@@ -297,4 +301,6 @@ def _matches_query(db: Session, actor: Actor, query: Query) -> ColumnElement[boo
             ServiceExecution.metadataset_id == MetaDataSet.id, ServiceExecution.service_id == service_id
         )
         conditions.append(~executed)
+        # Where a service has answered for all, not one set need be looked at.
+        conditions.append(Submission.id.in_(select(SearchBlock.submission_id).where(may_await(service_id))))
     return and_(*conditions)

@@ -28,7 +28,7 @@ from datameta.identifiers import (
     sent_identifier,
     to_identifier,
 )
-from datameta.logic import audit, claims, records
+from datameta.logic import audit, blocks, claims, records
 from datameta.logic.claims import Claim
 from datameta.logic.fields import Field, Rulebook
 from datameta.logic.file_rows import EXISTING, is_bound
@@ -116,6 +116,7 @@ def create_submission(
         if rows:
             statement = update(model).where(model.id == any_of([row.id for row in rows]))
             db.execute(statement.values(submission_id=submission.id).execution_options(synchronize_session=False))
+    blocks.add_blocks(db, submission, bundle.metadatasets, bundle.values)
     submitted = Submitted(submission, bundle.metadatasets, bundle.files)
     counts = {"metadatasets": len(bundle.metadatasets), "files": len(bundle.files)}
     audit.record_event(
