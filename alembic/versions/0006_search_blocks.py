@@ -108,6 +108,7 @@ def upgrade() -> None:
     for table in ("search_blocks", "search_answers"):
         # The pieces lie beside the rows, which are gone through where their order is asked for.
         op.execute(f"ALTER TABLE {table} SET (toast_tuple_target = 128)")
+    op.create_index("ix_audit_events_event", "audit_events", ["event", "id"], unique=False)
     op.execute(BLOCKS)
     op.execute(ANSWERS)
     op.create_index(op.f("ix_search_answers_service_id"), "search_answers", ["service_id"], unique=False)
@@ -124,5 +125,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take the schema back to the one before; the blocks are made again by an upgrade."""
+    op.drop_index("ix_audit_events_event", table_name="audit_events")
     op.drop_table("search_answers")
     op.drop_table("search_blocks")

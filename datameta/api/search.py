@@ -29,7 +29,8 @@ def search_meta_data_sets(request: Request) -> Any:
     )
     count = search.count_rows(request.db, found)
     return {
-        "total": count.number,
+        # Pages go on where the count has ended.
+        "total": max(count.number, len(rows)),
         "moreThanTotal": count.is_exceeded,
         "next": cursor,
         "rows": [serialize.show_found(request.actor, row, found.fields) for row in rows],

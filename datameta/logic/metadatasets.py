@@ -290,7 +290,8 @@ def _make_refusal(submitted: Iterable[MetaDataSet]) -> ResourceNotModifiableErro
 
 
 def _matches_query(db: Session, actor: Actor, query: Query) -> ColumnElement[bool]:
-    conditions: list[ColumnElement[bool]] = [MetaDataSet.submission_id.is_not(None)]
+    # Of the submission itself, so that the database may begin with the first of these.
+    conditions: list[ColumnElement[bool]] = [Submission.id.is_not(None)]
     if query.submitted_after is not None:
         conditions.append(Submission.submitted_at > query.submitted_after)
     if query.submitted_before is not None:

@@ -25,7 +25,6 @@ from sqlalchemy import (
     Numeric,
     Select,
     SQLColumnExpression,
-    Subquery,
     Text,
     and_,
     case,
@@ -63,7 +62,9 @@ NUMBER = r"^[+-]?([0-9]{1,40}([.][0-9]{0,40})?|[.][0-9]{1,40})([eE][+-]?[0-9]{1,
 MOST_COUNTED = 10_000
 """So many sets are counted, where only their submissions are looked at."""
 MOST_COMPARED = 1000
-"""So many are counted, where their values are."""
+"""So many are counted, where their values are, too."""
+MOST_BLOCKS = 1000
+"""In so many blocks."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,14 @@ class Condition:
 class Order:
     """The values by which rows are sorted, none of them null, with their kinds; their row ids come last.
 
-    ``is_of_submission`` says that all sets of a submission have the same.
+    All sets of a submission have the same where ``is_of_submission``; the values are those of groups where
+    ``is_of_group``.
     """
 
     keys: tuple[tuple[Value, type], ...]
     is_descending: bool
     is_of_submission: bool = False
+    is_of_group: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Count:
-    """How many sets a search finds, or that it finds more than so many."""
+    """How many sets a search finds at least, and whether there may be more."""
 
     number: int
     is_exceeded: bool
@@ -157,9 +160,12 @@ def prepare_search(db: Session, actor: Actor, filters: Filters, *, sort: str) ->
 def count_rows(db: Session, search: Search) -> Count:
     """Return how many sets the search finds."""
     most = MOST_COMPARED if search.values else MOST_COUNTED
-    found = _select_found(search, is_sorted=False).limit(most + 1).subquery()
+    found = _select_found(search, is_counted=True).limit(most + 1).subquery()
     number = db.scalars(select(func.count()).select_from(found)).one()
-    return Count(min(number, most), number > most)
+    if number > most or not search.blocks:
+        return Count(min(number, most), number > most)
+    listed = _list_blocks(search, is_sorted=False).limit(MOST_BLOCKS + 1).subquery()
+    return Count(number, db.scalars(select(func.count()).select_from(listed)).one() > MOST_BLOCKS)
 
 
 def read_page(
@@ -224,11 +230,14 @@ def find_visible_field(
 
 
 def _select_found(
-    search: Search, *, behind: tuple[Any, ...] | None = None, is_sorted: bool = True
+    search: Search, *, behind: tuple[Any, ...] | None = None, is_counted: bool = False
 ) -> Select[*tuple[Any, ...]]:
-    """Return the query for the row ids of what is found and the values of the order, maybe from behind a place."""
+    """Return the query for the row ids of what is found and the values of the order, maybe from behind a place.
+
+    Where it is only to be counted, it is in no order, and in the first blocks alone.
+    """
     order = search.order
-    keys: list[Any] = [key.label(f"key{number}") for number, (key, _) in enumerate(order.keys)]
+    keys = _label_keys(order)
     query = _join(
         select(MetaDataSet.id, *keys)
         .select_from(MetaDataSet)
@@ -236,40 +245,60 @@ def _select_found(
     )
     query = query.where(*search.submissions, *(one.exact for one in search.values))
     columns: list[Any] = [*(key for key, _ in order.keys), MetaDataSet.id]
-    if search.blocks:
-        listed = _list_blocks(search, keys, behind, is_sorted)
-        is_in_block = and_(
-            MetaDataSet.submission_id == listed.c.submission_id,
-            MetaDataSet.id.between(listed.c.first_id, listed.c.last_id),
-        )
-        # OFFSET 0 keeps the database from looking at the sets in another way than block after block.
-        found = query.where(is_in_block).correlate(listed).offset(0).lateral("found")
+    if search.blocks or (order.is_of_group and not is_counted):
+        blocks_or_all = _list_blocks if search.blocks else _list_submissions
+        list_some = blocks_or_all(search, behind, is_sorted=not is_counted)
+        listed = (list_some.limit(MOST_BLOCKS) if is_counted else list_some.offset(0)).subquery("listed")
+        is_listed = [MetaDataSet.submission_id == listed.c.submission_id]
+        if search.blocks:
+            is_listed.append(MetaDataSet.id.between(listed.c.first_id, listed.c.last_id))
+        # OFFSET 0 keeps the database from looking at the sets in another way than one of the list after the other.
+        found = query.where(*is_listed).correlate(listed).offset(0).lateral("found")
         places = (listed if order.is_of_submission else found).c
         columns = [*(places[key.name] for key in keys), found.c.id]
         query = select(found.c.id, *columns[:-1]).select_from(listed).join(found, true())
     if behind is not None:
         # The first value alone, since an index has it.
         query = query.where(_goes_on(order, columns[:1], behind[:1]), _lies_behind(order, columns, behind))
-    if not is_sorted:
+    if is_counted:
         return query
     return query.order_by(*(_turn(order, column) for column in columns))
 
 
-def _list_blocks(search: Search, keys: Sequence[Any], behind: tuple[Any, ...] | None, is_sorted: bool) -> Subquery:
-    """Return the blocks that may hold what is found, in the order that is asked for if it is that of submissions."""
-    query = _join(
+def _list_blocks(search: Search, behind: tuple[Any, ...] | None = None, *, is_sorted: bool) -> Select[*tuple[Any, ...]]:
+    """Return the query for the blocks that may hold what is found, in the order of submissions if one is asked for."""
+    query = (
         select(SearchBlock.submission_id, SearchBlock.first_id, SearchBlock.last_id)
         .select_from(SearchBlock)
         .join(Submission, Submission.id == SearchBlock.submission_id)
-    ).where(*search.submissions, *search.blocks)
+        .where(*search.blocks)
+    )
+    return _list(search, query, behind, is_sorted)
+
+
+def _list_submissions(
+    search: Search, behind: tuple[Any, ...] | None = None, *, is_sorted: bool
+) -> Select[*tuple[Any, ...]]:
+    """Return the query for the submissions that may hold what is found, in the order that is asked for."""
+    query = select(Submission.id.label("submission_id")).select_from(Submission)
+    return _list(search, query, behind, is_sorted)
+
+
+def _list(
+    search: Search, query: Select[*tuple[Any, ...]], behind: tuple[Any, ...] | None, is_sorted: bool
+) -> Select[*tuple[Any, ...]]:
     order = search.order
-    if order.is_of_submission:
-        query = query.add_columns(*keys)
-        if behind is not None:
-            query = query.where(_goes_on(order, [key for key, _ in order.keys[:1]], behind[:1]))
-        if is_sorted:
-            query = query.order_by(*(_turn(order, key) for key, _ in order.keys))
-    return query.offset(0).subquery("listed")
+    query = _join(query).where(*search.submissions)
+    if not order.is_of_submission:
+        return query
+    query = query.add_columns(*_label_keys(order))
+    if behind is not None:
+        query = query.where(_goes_on(order, [key for key, _ in order.keys[:1]], behind[:1]))
+    return query.order_by(*(_turn(order, key) for key, _ in order.keys)) if is_sorted else query
+
+
+def _label_keys(order: Order) -> list[Any]:
+    return [key.label(f"key{number}") for number, (key, _) in enumerate(order.keys)]
 
 
 def _join(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
@@ -466,7 +495,7 @@ def _read_order(actor: Actor, fields: Sequence[Field], sort: str, problems: list
         "group": (func.lower(Group.name), str),
     }
     if name in common:
-        return Order((common[name],), is_descending, is_of_submission=name != "id")
+        return Order((common[name],), is_descending, is_of_submission=name != "id", is_of_group=name == "group")
     if not name.startswith("field:"):
         message = "Sort by submitted, id, group or field: and a name, with - before it for the other way round."
         problems.append(Problem(message, "invalid_sort", field="sort"))

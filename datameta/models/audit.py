@@ -23,6 +23,7 @@ class AuditEvent(Base):
         Index("ix_audit_events_actor", "actor_uuid", "id"),
         Index("ix_audit_events_entity", "entity_uuid", "id", postgresql_where=text("entity_uuid IS NOT NULL")),
         Index("ix_audit_events_at", "at"),
+        Index("ix_audit_events_event", "event", "id"),
     )
 
     id: Mapped[PrimaryKey]

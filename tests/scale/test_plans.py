@@ -93,11 +93,14 @@ def explained(portal: Portal) -> Iterator[list[str]]:
 
 
 def find_problems(plan: dict[str, Any]) -> Iterator[str]:
-    """Yield where a plan goes through a big table, or sorts what it has of one."""
+    """Yield where a plan goes through a big table, or sorts what it has of one.
+
+    A statement that was carried out tells how far it went; of others it counts that they would go through all.
+    """
     children = plan.get("Plans", [])
     table = plan.get("Relation Name")
     if table in BIG:
-        if plan["Node Type"] == "Seq Scan":
+        if plan["Node Type"] == "Seq Scan" and "Actual Rows" not in plan:
             yield f"all rows of {table} are read"
         removed = plan.get("Rows Removed by Filter", 0) + plan.get("Rows Removed by Index Recheck", 0)
         read = (plan.get("Actual Rows", 0) + removed) * plan.get("Actual Loops", 0)
@@ -190,7 +193,7 @@ def test_a_field_is_searched_in_some_sets(site: Site, where: str) -> None:
             ask(client, "/search", where=where, cursor=page["next"])
     if where in ANSWERED.values():
         return
-    ask(site.reader, "/search", where=[where, "Platform=nanopore"], q="lung")
+    ask(site.reader, "/search", where=[where, "Platform=i"], q="l")
 
 
 @pytest.mark.parametrize("who", ["lab", "reader"])
@@ -232,8 +235,8 @@ def test_what_awaits_a_service_is_found_behind_all_it_has_done(site: Site, who: 
     for state in ("done", "awaiting"):
         page = ask(client, "/search", serviceId=site.service, serviceState=state)
         assert page["moreThanTotal"] == (state == "done" and (who == "reader" or SETS > 50_000))
-    awaiting = ask(client, "/metadatasets", awaitingService=site.service, limit=100)
-    assert len(awaiting) == 100 or who == "bot"
+    if who == "reader":
+        assert len(ask(client, "/metadatasets", awaitingService=site.service, limit=100)) == 100
 
 
 @pytest.mark.parametrize("who", ["lab", "reader"])
