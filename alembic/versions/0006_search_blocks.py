@@ -1,7 +1,9 @@
-"""Searches are narrowed by blocks of submitted sets, which tell what occurs in them.
+"""Searches are narrowed by blocks of submitted sets, which tell what occurs in them; submissions count what they hold.
 
 The blocks of what was submitted before are made here, as ``logic/blocks.py`` makes those of what is submitted after.
 """
+
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -76,6 +78,21 @@ ANSWERS = f"""
 """
 
 
+COUNTS = """
+    UPDATE submissions s SET
+        metadataset_count = (SELECT count(*) FROM metadatasets WHERE submission_id = s.id),
+        file_count = (SELECT count(*) FROM files WHERE submission_id = s.id),
+        byte_count = (SELECT coalesce(sum(size), 0) FROM files WHERE submission_id = s.id)
+"""
+
+INDEXES = (
+    ("audit_events", "ix_audit_events_event", ["event", "id"], None),
+    ("audit_events", "ix_audit_events_actor_site", ["actor_site_id", "id"], None),
+    ("audit_events", "ix_audit_events_entity_site", ["entity_site_id", "id"], "entity_site_id IS NOT NULL"),
+    ("files", "ix_files_problem", ["id"], "problem IS NOT NULL"),
+)
+
+
 def upgrade() -> None:
     """Bring the schema to this revision."""
     op.create_table(
@@ -108,7 +125,12 @@ def upgrade() -> None:
     for table in ("search_blocks", "search_answers"):
         # The pieces lie beside the rows, which are gone through where their order is asked for.
         op.execute(f"ALTER TABLE {table} SET (toast_tuple_target = 128)")
-    op.create_index("ix_audit_events_event", "audit_events", ["event", "id"], unique=False)
+    for column in make_columns():
+        op.add_column("submissions", column)
+    op.execute(COUNTS)
+    for table, name, columns, condition in INDEXES:
+        where = None if condition is None else sa.text(condition)
+        op.create_index(name, table, columns, unique=False, postgresql_where=where)
     op.execute(BLOCKS)
     op.execute(ANSWERS)
     op.create_index(op.f("ix_search_answers_service_id"), "search_answers", ["service_id"], unique=False)
@@ -125,6 +147,18 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Take the schema back to the one before; the blocks are made again by an upgrade."""
-    op.drop_index("ix_audit_events_event", table_name="audit_events")
     op.drop_table("search_answers")
     op.drop_table("search_blocks")
+    for table, name, _, _ in INDEXES:
+        op.drop_index(name, table_name=table)
+    for column in make_columns():
+        op.drop_column("submissions", column.name)
+
+
+def make_columns() -> list[sa.Column[Any]]:
+    """Return the columns that submissions have more than before."""
+    return [
+        sa.Column("metadataset_count", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("file_count", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("byte_count", sa.BigInteger(), server_default="0", nullable=False),
+    ]

@@ -90,6 +90,8 @@ SUBMISSIONS = """
     INSERT INTO unique_claims (metadatum_id, scope, value_hash, metadataset_id)
     SELECT {unique}::bigint, 0, sha256((m.record ->> {unique})::bytea), m.id FROM metadatasets m
     WHERE m.submission_id IS NOT NULL ON CONFLICT DO NOTHING;
+    UPDATE submissions s SET metadataset_count = {each}, file_count = {each},
+        byte_count = (SELECT sum(size) FROM files WHERE submission_id = s.id) WHERE metadataset_count = 0;
     INSERT INTO audit_events (event, actor_uuid, entity_type, entity_uuid, entity_site_id)
     SELECT 'metadataset.staged', u.uuid, 'MetaDataSet', m.uuid, m.site_id FROM metadatasets m
     JOIN users u ON u.id = m.user_id JOIN submissions s ON s.id = m.submission_id WHERE s.site_id IN
