@@ -33,7 +33,7 @@ class Database:
             pool_pre_ping=True,
             # What was sent does not belong into the log, into which the text of a failure goes.
             hide_parameters=True,
-            connect_args={"connect_timeout": 5, "options": "-c timezone=UTC -c lock_timeout=30s"},
+            connect_args={"connect_timeout": 5, "options": "-c timezone=UTC -c lock_timeout=30s -c jit=off"},
         )
         self.autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self.sessions = sessionmaker(self.engine, expire_on_commit=False)

@@ -15,7 +15,7 @@ characters: a cursor has to fit into an address.
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeAlias
@@ -64,7 +64,7 @@ MOST_COUNTED = 10_000
 MOST_COMPARED = 1000
 """So many are counted, where their values are, too."""
 MOST_BLOCKS = 1000
-"""In so many blocks."""
+"""In so many blocks; in more, no order is looked for but that of submissions."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,7 @@ def count_rows(db: Session, search: Search) -> Count:
     number = db.scalars(select(func.count()).select_from(found)).one()
     if number > most or not search.blocks:
         return Count(min(number, most), number > most)
-    listed = _list_blocks(search, is_sorted=False).limit(MOST_BLOCKS + 1).subquery()
-    return Count(number, db.scalars(select(func.count()).select_from(listed)).one() > MOST_BLOCKS)
+    return Count(number, _has_many_blocks(db, search))
 
 
 def read_page(
@@ -175,6 +174,9 @@ def read_page(
 
     Raises ``ValidationError`` for an unknown cursor.
     """
+    if search.blocks and not search.order.is_of_submission and _has_many_blocks(db, search):
+        # All of them would be looked at before the first is known; in the order of an index, the page is full soon.
+        search = replace(search, uses_blocks=False)
     kinds = [kind for _, kind in search.order.keys]
     behind = None if cursor is None else parse_cursor(cursor, *kinds, int)
     found = db.execute(_select_found(search, behind=behind).limit(limit + 1)).all()
@@ -263,6 +265,11 @@ def _select_found(
     if is_counted:
         return query
     return query.order_by(*(_turn(order, column) for column in columns))
+
+
+def _has_many_blocks(db: Session, search: Search) -> bool:
+    listed = _list_blocks(search, is_sorted=False).limit(MOST_BLOCKS + 1).subquery()
+    return db.scalars(select(func.count()).select_from(listed)).one() > MOST_BLOCKS
 
 
 def _list_blocks(search: Search, behind: tuple[Any, ...] | None = None, *, is_sorted: bool) -> Select[*tuple[Any, ...]]:

@@ -406,6 +406,13 @@ def test_so_many_are_counted_and_no_more(site: Site, monkeypatch: pytest.MonkeyP
     ):
         answer = site.lab.get("/search", params=query).json
         assert (answer["total"], answer["moreThanTotal"]) == (total, is_more)
+    # There are two blocks, of which the first alone is looked through, and one of the sets for which there is one page.
+    monkeypatch.setattr(search, "MOST_BLOCKS", 1)
+    submit(site.lab, *(f"v{number}" for number in range(25)))
+    for sort in ("submitted", "-id", "field:ID"):
+        pages = list(read_pages(site.lab, q="v24", sort=sort, limit=1))
+        assert [len(page["rows"]) for page in pages] == [1, 1]
+        assert [page["moreThanTotal"] for page in pages] == [True, True]
 
 
 # Order and pages.

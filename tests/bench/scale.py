@@ -25,7 +25,7 @@ LIMIT_MS = 200
 MOST_GROWTH = 20
 QUESTIONS: dict[str, dict[str, Any]] = {
     "everything, the first page": {},
-    "everything, a page in the middle": {"cursor": "middle"},
+    "everything, a page in the middle": {"cursor": "<middle>"},
     "everything, by id": {"sort": "id"},
     "everything, by group": {"sort": "group"},
     "an id": {"q": "0012345_r1"},
@@ -42,9 +42,9 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "a field is what few have": {"where": "Country==FR"},
     "a field is what nobody has": {"where": "Country==XX"},
     "a field has no value": {"where": "Comment=="},
-    "a group's, a word": {"q": "illumina", "groupId": "group"},
-    "a group's, by a field": {"sort": "field:Read count", "groupId": "group"},
-    "awaiting a service": {"serviceState": "awaiting", "serviceId": "service"},
+    "a group's, a word": {"q": "illumina", "groupId": "<group>"},
+    "a group's, by a field": {"sort": "field:Read count", "groupId": "<group>"},
+    "awaiting a service": {"serviceState": "awaiting", "serviceId": "<service>"},
 }
 
 
@@ -54,15 +54,15 @@ def measure() -> Iterator[Figure]:
         admin = portal.admin()
         service = define(lambda path, body: admin.call("POST", path, body))
         with psycopg.connect(url.replace("+psycopg", "")) as connection:
-            fill(connection, sets=FEW)
+            fill(connection, sets=FEW, has_audit=False)
             few = _submit(portal, "few")
-            fill(connection, sets=MANY - FEW, first=FEW)
+            fill(connection, sets=MANY - FEW, first=FEW, has_audit=False)
             connection.execute("CHECKPOINT")
             connection.commit()
             [group] = connection.execute("SELECT site_id FROM groups WHERE name = 'Lab 07'").fetchone() or [""]
         half = MANY // SETS_OF_A_SUBMISSION // 2
         middle = make_cursor((BEGUN_AT + half * BETWEEN).isoformat(), MANY // 2)
-        given = {"service": service, "group": group, "middle": middle}
+        given = {"<service>": service, "<group>": group, "<middle>": middle}
         reader = portal.admin()
         for name, question in QUESTIONS.items():
             yield Figure(f"search among {MANY:,} sets: {name}", _ask(reader, question, given), "ms", below=LIMIT_MS)

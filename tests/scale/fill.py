@@ -92,13 +92,14 @@ SUBMISSIONS = """
     WHERE m.submission_id IS NOT NULL ON CONFLICT DO NOTHING;
     UPDATE submissions s SET metadataset_count = {each}, file_count = {each},
         byte_count = (SELECT sum(size) FROM files WHERE submission_id = s.id) WHERE metadataset_count = 0;
+    DROP TABLE numbered, made;
+"""
+AUDIT = """
     INSERT INTO audit_events (event, actor_uuid, entity_type, entity_uuid, entity_site_id)
     SELECT 'metadataset.staged', u.uuid, 'MetaDataSet', m.uuid, m.site_id FROM metadatasets m
-    JOIN users u ON u.id = m.user_id JOIN submissions s ON s.id = m.submission_id WHERE s.site_id IN
-        (SELECT 'SCALE-S' || place FROM made);
+    JOIN users u ON u.id = m.user_id WHERE NOT EXISTS (SELECT FROM audit_events WHERE entity_uuid = m.uuid);
     INSERT INTO audit_seals (event_id, hash) SELECT e.id, sha256(e.id::text::bytea) FROM audit_events e
     WHERE NOT EXISTS (SELECT FROM audit_seals WHERE event_id = e.id) ORDER BY id;
-    DROP TABLE numbered, made;
 """
 OTHERS = """
     INSERT INTO service_executions (service_id, metadataset_id, user_id, record)
@@ -148,8 +149,8 @@ def define(post: Callable[[str, dict[str, Any]], Any]) -> str:
     return service
 
 
-def fill(connection: Connection, *, sets: int, first: int = 0) -> None:
-    """Add submitted sets with the numbers from ``first`` on; the fields are defined, those of the service with it."""
+def fill(connection: Connection, *, sets: int, first: int = 0, has_audit: bool = True) -> None:
+    """Add submitted sets with the numbers from ``first`` on, and their events; the fields are defined already."""
     ids = dict(connection.execute("SELECT name, id FROM metadata").fetchall())
     [service] = connection.execute("SELECT service_id FROM metadata WHERE name = %s", [ANSWERS[0]]).fetchone() or [None]
     parts = [sql.SQL("{}, {}").format(str(ids[name]), sql.SQL(VALUES[name])) for name, _ in FIELDS]
@@ -171,7 +172,7 @@ def fill(connection: Connection, *, sets: int, first: int = 0) -> None:
     record = sql.SQL("jsonb_build_object({})").format(sql.SQL(", ").join(parts))
     # Without triggers: the rows refer to each other as they should.
     connection.execute("SET session_replication_role = replica")
-    for statements in (USERS, SUBMISSIONS, OTHERS):
+    for statements in (USERS, SUBMISSIONS, OTHERS, AUDIT) if has_audit else (USERS, SUBMISSIONS, OTHERS):
         connection.execute(sql.SQL(statements).format(record=record, **given))
     query = sql.SQL("SELECT indexdef FROM pg_indexes WHERE indexname = ANY({})").format(list(INDEXES))
     indexes = [row[0] for row in connection.execute(query)]
