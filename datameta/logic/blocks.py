@@ -49,7 +49,7 @@ Pieces = frozenset[str]
 def add_blocks(
     db: Session, submission: Submission, metadatasets: Iterable[MetaDataSet], records: Mapping[int, StoredRecord]
 ) -> None:
-    """Write the blocks of a submission; ``records`` are what its sets hold, by row id."""
+    """Write the blocks of a submission; ``records`` are what its sets hold, by row id. Whoever submits calls this."""
     sets = sorted((metadataset.id, metadataset.site_id) for metadataset in metadatasets)
     names = [submission.site_id, submission.label or ""]
     values = {value for number, _ in sets for value in records[number].values()}
@@ -57,8 +57,7 @@ def add_blocks(
     rows = [
         {"submission_id": submission.id, **make_block(some, names, records, lower)} for some in _cut(sets, BLOCK_SIZE)
     ]
-    if rows:
-        db.execute(insert(SearchBlock), rows)
+    db.execute(insert(SearchBlock), rows)
 
 
 def add_answer(db: Session, metadataset: MetaDataSet, *, service_id: int, record: StoredRecord) -> None:
