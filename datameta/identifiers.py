@@ -6,14 +6,15 @@ is met by the insert itself and drawn again.
 
 import secrets
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import ARRAY, BigInteger, ColumnElement, String, Uuid, any_, false, literal, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeEngine
 
+from datameta.batches import make_insert
 from datameta.errors import NotFoundError, UnavailableError
 from datameta.models.base import HasSiteId, HasUuid
 from datameta.settings import SiteIdFormat
@@ -22,6 +23,15 @@ MAX_DRAWS = 20
 
 UuidRow = TypeVar("UuidRow", bound=HasUuid)
 SiteIdRow = TypeVar("SiteIdRow", bound=HasSiteId)
+
+
+class NewRow(NamedTuple):
+    """A row that was inserted among many: its kind, as the audit calls it, and its ids."""
+
+    entity_type: str
+    id: int
+    uuid: uuid.UUID
+    site_id: str
 
 
 def parse_uuid(text: str) -> uuid.UUID | None:
@@ -105,15 +115,49 @@ def insert_with_site_ids(
     Raises ``UnavailableError`` when the ids of this kind are nearly used up, and lets other broken
     constraints through as ``IntegrityError``.
     """
+
+    def insert_rows(pending: Sequence[Mapping[str, Any]]) -> Iterable[SiteIdRow]:
+        statement = insert(model).on_conflict_do_nothing(index_elements=["site_id"]).returning(model)
+        return db.scalars(statement, pending)
+
+    return _insert(rows, site_format, insert_rows)
+
+
+def insert_many_with_site_ids(
+    db: Session,
+    model: type[HasSiteId],
+    site_format: SiteIdFormat,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    common: Mapping[str, Any],
+) -> list[NewRow]:
+    """Insert ``rows``, each with the ``common`` values beside its own, as ``insert_with_site_ids``; return their ids.
+
+    No entities are made, which for thousands of rows would take longer than the rest.
+    """
+
+    def insert_rows(pending: Sequence[Mapping[str, Any]]) -> Iterable[NewRow]:
+        statement = make_insert(model, pending, common=common).on_conflict_do_nothing(index_elements=["site_id"])
+        for row in db.execute(statement.returning(model.id, model.uuid, model.site_id)):
+            yield NewRow(model.__name__, *row)
+
+    return _insert(rows, site_format, insert_rows) if rows else []
+
+
+def _insert(
+    rows: Sequence[Mapping[str, Any]],
+    site_format: SiteIdFormat,
+    insert_rows: Callable[[Sequence[Mapping[str, Any]]], Iterable[Any]],
+) -> list[Any]:
+    """Insert rows with fresh site ids, again and again those whose ids are taken; return what came of them in order."""
     pending = [{"uuid": uuid.uuid4(), **row} for row in rows]
     order = [row["uuid"] for row in pending]
-    inserted: dict[uuid.UUID, SiteIdRow] = {}
+    inserted: dict[uuid.UUID, Any] = {}
     for _ in range(MAX_DRAWS):
         for row in pending:
             row["site_id"] = draw_site_id(site_format)
-        statement = insert(model).on_conflict_do_nothing(index_elements=["site_id"]).returning(model)
-        for entity in db.scalars(statement, pending):
-            inserted[entity.uuid] = entity
+        for made in insert_rows(pending):
+            inserted[made.uuid] = made
         if len(inserted) == len(rows):
             return [inserted[key] for key in order]
         pending = [row for row in pending if row["uuid"] not in inserted]

@@ -81,6 +81,11 @@ def link_next_page(request: Request, cursor: str | None) -> None:
         request.response.headers["Link"] = f'<{address}>; rel="next"'
 
 
+def wants_only_good(request: Request) -> bool:
+    """Say whether, of many things, those that are right are to be made though others are wrong."""
+    return request.openapi_validated.parameters.query.get("only") == "good"
+
+
 @cache
 def load_spec() -> dict[str, Any]:
     """Return the specification as it was written; not to be changed."""

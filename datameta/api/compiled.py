@@ -41,7 +41,23 @@ class _Schema:
             return self._compiled.is_valid(value)
         except ValueError:
             # A value of a kind that it does not know: a number with its text, or one of many digits.
+            return self._is_valid_plainly(value)
+
+    def _is_valid_plainly(self, value: Any) -> bool:
+        """Look once more, at numbers without their texts: many records with numbers would take the other way minutes."""
+        try:
+            return self._compiled.is_valid(_make_plain(value))
+        except ValueError:
             return False
+
+
+def _make_plain(value: Any) -> Any:
+    """Return a copy whose numbers are Python's own."""
+    if isinstance(value, dict):
+        return {name: _make_plain(child) for name, child in value.items()}
+    if isinstance(value, list):
+        return [_make_plain(child) for child in value]
+    return float(value) if isinstance(value, float) else value
 
 
 class _NotAcceptedError(Exception):

@@ -181,39 +181,48 @@ def show_condition(condition: Condition, fields: Mapping[int, Field]) -> dict[st
     }
 
 
-def show_metadataset(actor: Actor, row: MetaDataSetRow, fields: Sequence[Field]) -> dict[str, Any]:
-    """MetaDataSetResponse; ``fields`` are all there are.
+class MetaDataSetView:
+    """How metadatasets look to one reader; ``fields`` are all there are. To make it takes longer than to use it.
 
     The record has every field of no service, and the fields of each service that has answered and
     whose values the reader may see.
     """
-    executions = {execution["service"]: execution for execution in row.executions or ()}
-    files = {field_id: make_identifier(uuid, site_id) for field_id, uuid, site_id in row.files or ()}
-    record: dict[str, str | None] = {}
-    file_ids: dict[str, dict[str, str] | None] = {}
-    answers: dict[str, dict[str, Any] | None] = {}
-    for field in fields:
-        stored = row.record
-        if field.service_id is not None:
-            if not may_view_service(actor, field.service_id):
-                continue
-            execution = executions.get(field.service_id)
-            answers[field.name] = None if execution is None else show_execution(execution)
-            stored = None if execution is None else execution["record"]
-        if stored is not None:
-            record[field.name] = records.show_value(field, stored.get(field.key))
-        if field.is_file:
-            file_ids[field.name] = files.get(field.id)
-    return {
-        "record": record,
-        "fileIds": file_ids,
-        "serviceExecutions": answers or None,
-        "id": to_identifier(row),
-        "submissionId": (
-            None if row.submission_uuid is None else make_identifier(row.submission_uuid, row.submission_site_id)
-        ),
-        "userId": make_identifier(row.user_uuid, row.user_site_id),
-    }
+
+    def __init__(self, actor: Actor, fields: Sequence[Field]) -> None:
+        visible = [field for field in fields if field.service_id is None or may_view_service(actor, field.service_id)]
+        self._values = [(field.name, field.key, field.service_id) for field in visible]
+        self._dates = [field for field in visible if field.date_time_fmt]
+        self._files = [(field.name, field.id) for field in visible if field.is_file]
+        self._answers = [(field.name, field.service_id) for field in visible if field.service_id is not None]
+
+    def show(self, row: MetaDataSetRow) -> dict[str, Any]:
+        """MetaDataSetResponse."""
+        executions = {execution["service"]: execution for execution in row.executions or ()}
+        files = {field_id: make_identifier(uuid, site_id) for field_id, uuid, site_id in row.files or ()}
+        stored = {None: row.record} | {service: execution["record"] for service, execution in executions.items()}
+        record = {name: stored[service].get(key) for name, key, service in self._values if service in stored}
+        for field in self._dates:
+            if record.get(field.name) is not None:
+                record[field.name] = records.show_value(field, record[field.name])
+        answers = {
+            name: show_execution(executions[service]) if service in executions else None
+            for name, service in self._answers
+        }
+        return {
+            "record": record,
+            "fileIds": {name: files.get(field_id) for name, field_id in self._files},
+            "serviceExecutions": answers or None,
+            "id": to_identifier(row),
+            "submissionId": (
+                None if row.submission_uuid is None else make_identifier(row.submission_uuid, row.submission_site_id)
+            ),
+            "userId": make_identifier(row.user_uuid, row.user_site_id),
+        }
+
+
+def show_metadataset(actor: Actor, row: MetaDataSetRow, fields: Sequence[Field]) -> dict[str, Any]:
+    """MetaDataSetResponse; ``fields`` are all there are."""
+    return MetaDataSetView(actor, fields).show(row)
 
 
 def show_execution(execution: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,10 +235,10 @@ def show_execution(execution: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def show_found(actor: Actor, row: MetaDataSetRow, fields: Sequence[Field]) -> dict[str, Any]:
-    """FoundMetaDataSet; ``row`` is what ``search.read_page`` reads, ``fields`` are all there are."""
+def show_found(view: MetaDataSetView, row: MetaDataSetRow) -> dict[str, Any]:
+    """FoundMetaDataSet; ``row`` is what ``search.read_page`` reads."""
     return {
-        "metadataset": show_metadataset(actor, row, fields),
+        "metadataset": view.show(row),
         "submission": {
             "id": make_identifier(row.submission_uuid, row.submission_site_id),
             "label": row.label,

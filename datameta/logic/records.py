@@ -9,6 +9,7 @@ Whoever reads sample sheets checks by this very code, in a process without a dat
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -30,6 +31,7 @@ MAX_PATTERN_MEMORY = 1 << 20
 StoredRecord: TypeAlias = dict[str, str]
 """A record as the database has it: text by the metadatum's row id (as JSON makes keys text)."""
 
+_HALF_SURROGATE = re.compile("[\ud800-\udfff]")
 MOST_NAMED = 10
 """Allowed words that a message names; of longer lists it tells none."""
 
@@ -60,7 +62,7 @@ def show_value(field: Field, stored: str | None) -> str | None:
 
 def is_plain_text(text: str) -> bool:
     """Say whether the database can hold ``text``: no NUL, no half of a surrogate pair."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    return "\0" not in text and (text.isascii() or not _HALF_SURROGATE.search(text))
 
 
 def check_sent_record(
