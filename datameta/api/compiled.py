@@ -44,7 +44,7 @@ class _Schema:
             return self._is_valid_plainly(value)
 
     def _is_valid_plainly(self, value: Any) -> bool:
-        """Look once more, at numbers without their texts: many records with numbers would take the other way minutes."""
+        """Look once more, at numbers without their texts: the other way takes minutes for thousands of records."""
         try:
             return self._compiled.is_valid(_make_plain(value))
         except ValueError:

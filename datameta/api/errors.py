@@ -124,7 +124,9 @@ def status_of(error: DataMetaError) -> int:
 
 def render_error(error: DataMetaError) -> Response:
     """Return the response that tells every problem of ``error``."""
-    response = Response(orjson.dumps(render_problems(error)), status=status_of(error), content_type="application/json", charset=None)
+    response = Response(
+        orjson.dumps(render_problems(error)), status=status_of(error), content_type="application/json", charset=None
+    )
     if isinstance(error, UnauthenticatedError):
         response.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, TooManyRequestsError):

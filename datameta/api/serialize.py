@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import orjson
+
 from datameta import __version__
 from datameta.authz import Actor, may_view_service, may_view_user_roles
 from datameta.clock import as_utc, to_wire, utc_now
@@ -397,8 +399,8 @@ def show_submission(submitted: Submitted) -> dict[str, Any]:
     return {
         "id": to_identifier(submitted.submission),
         "label": submitted.submission.label,
-        "metadatasetIds": [to_identifier(row) for row in submitted.metadatasets],
-        "fileIds": [to_identifier(row) for row in submitted.files],
+        "metadatasetIds": _show_members(submitted.metadatasets),
+        "fileIds": _show_members(submitted.files),
     }
 
 
@@ -586,6 +588,10 @@ def show_staged_sheet(report: Report, rows: Iterable[StagedRow]) -> dict[str, An
         for row in rows
     ]
     return {**show_sheet_report(report), "staged": staged}
+
+
+def _show_members(members: Sequence[Any] | str) -> Any:
+    return orjson.Fragment(members) if isinstance(members, str) else [to_identifier(row) for row in members]
 
 
 def _show_table(table: TableReport) -> dict[str, Any]:

@@ -29,4 +29,3 @@ def refuse_all(errors: Mapping[int, DataMetaError], *, place: str) -> NoReturn:
         for number, error in errors.items()
         for problem in error.problems
     )
-

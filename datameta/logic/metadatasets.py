@@ -93,9 +93,9 @@ def stage_metadatasets(
     only_good: bool,
     site_id_format: SiteIdFormat,
 ) -> list[Outcome[NewRow]]:
-    """Check records as ``stage_metadataset`` does, and stage all of them or none; with ``only_good`` those that are right.
+    """Check records as ``stage_metadataset`` does, and stage all or none; with ``only_good`` those that are right.
 
-    Raises ``ValidationError`` (without ``only_good``) with everything that is wrong, each with the number of its record.
+    Raises ``ValidationError`` (without ``only_good``) with everything that is wrong, and the number of its record.
     """
     book = load_rulebook(db)
     stored: list[StoredRecord] = []

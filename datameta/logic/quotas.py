@@ -31,7 +31,7 @@ def check_quotas(db: Session, actor: Actor, *, size: int | None) -> None:
 
 
 def find_full_quotas(db: Session, actor: Actor, *, sizes: Sequence[int | None]) -> list[TooLargeError | None]:
-    """Return for each size, as ``check_quotas`` takes it, None if there is room for it beside those before, or why not."""
+    """Return for each size, as ``check_quotas`` takes it, why there is no room for it beside those before, or None."""
     found: list[TooLargeError | None] = [None] * len(sizes)
     limits = get_settings(db, *QUOTAS) if any(size is None or size > 0 for size in sizes) else {}
     if not any(limits.values()):
