@@ -125,7 +125,7 @@ def insert_with_site_ids(
 
 def insert_many_with_site_ids(
     db: Session,
-    model: type[HasSiteId],
+    model: Any,
     site_format: SiteIdFormat,
     rows: Sequence[Mapping[str, Any]],
     *,

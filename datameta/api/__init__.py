@@ -100,7 +100,7 @@ def stream_list(request: Request, pages: Iterable[list[Any]]) -> Response:
 
 def wants_only_good(request: Request) -> bool:
     """Say whether, of many things, those that are right are to be made though others are wrong."""
-    return request.openapi_validated.parameters.query.get("only") == "good"
+    return bool(request.openapi_validated.parameters.query.get("only") == "good")
 
 
 @cache

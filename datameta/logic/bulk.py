@@ -4,7 +4,7 @@ What is wrong is told at its place: of the fourth record's field ``Lab-ID`` as `
 of the specification does.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Generic, NoReturn, TypeVar
 
@@ -29,3 +29,8 @@ def refuse_all(errors: Mapping[int, DataMetaError], *, place: str) -> NoReturn:
         for number, error in errors.items()
         for problem in error.problems
     )
+
+
+def list_outcomes(made: Iterator[Made], errors: Mapping[int, DataMetaError], *, count: int) -> list[Outcome[Made]]:
+    """Return what became of so many things: of each without an error, the next of what was made."""
+    return [Outcome(error=errors[number]) if number in errors else Outcome(next(made)) for number in range(count)]

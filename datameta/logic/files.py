@@ -34,7 +34,7 @@ from datameta.errors import (
 )
 from datameta.identifiers import any_of, find_by_id, insert_many_with_site_ids, matches_ids, to_identifier
 from datameta.logic import audit
-from datameta.logic.bulk import Outcome, refuse_all
+from datameta.logic.bulk import Outcome, list_outcomes, refuse_all
 from datameta.logic.confirmation import (
     await_verification,
     begin_verification,
@@ -153,23 +153,23 @@ def announce_files(
         if errors and not only_good:
             refuse_all(errors, place="files")
         good = [file for number, file in enumerate(files) if number not in errors]
-        opened = _insert_announced(before, actor, good, settings=settings, expires_at=expires_at)
+        rows = _insert_announced(before, actor, good, settings=settings, expires_at=expires_at)
+    announced = [row for row, _ in rows]
     crash_point("announce.after_row")
     try:
         with store_errors():
-            _open_uploads(storage, [file for file, _ in opened])
+            _open_uploads(storage, announced)
         crash_point("announce.after_create")
-        uploads = [_make_upload(file, token, storage, settings) for file, token in opened]
+        uploads = iter([_make_upload(row, token, storage, settings) for row, token in rows])
     except UnavailableError:
-        _take_back(sessions, storage, [file for file, _ in opened])
+        _take_back(sessions, storage, announced)
         raise
-    _set_announced(db, storage, [file for file, _ in opened])
-    changes = [(file, None, describe(file)) for file, _ in opened]
+    for row in announced:
+        log.info("upload of file %s opened for user %s", row.uuid, actor.uuid)
+    _set_announced(db, storage, announced)
+    changes = [(row, None, describe(row)) for row in announced]
     audit.record_events(db, "file.announced", actor=actor, changes=changes)
-    for file, _ in opened:
-        log.info("upload of file %s opened for user %s", file.uuid, actor.uuid)
-    made = iter(uploads)
-    return [Outcome(error=errors[number]) if number in errors else Outcome(next(made)) for number in range(len(files))]
+    return list_outcomes(uploads, errors, count=len(files))
 
 
 def renew_upload(

@@ -41,7 +41,7 @@ from datameta.identifiers import (
     to_identifier,
 )
 from datameta.logic import audit
-from datameta.logic.bulk import Outcome, refuse_all
+from datameta.logic.bulk import Outcome, list_outcomes, refuse_all
 from datameta.logic.records import StoredRecord, check_sent_record
 from datameta.logic.rulebook import load_rulebook
 from datameta.models import (
@@ -108,10 +108,8 @@ def stage_metadatasets(
             stored.append(checked)
     if errors and not only_good:
         refuse_all(errors, place="records")
-    staged = iter(insert_metadatasets(db, actor, stored, site_id_format=site_id_format))
-    return [
-        Outcome(error=errors[number]) if number in errors else Outcome(next(staged)) for number in range(len(records))
-    ]
+    staged = insert_metadatasets(db, actor, stored, site_id_format=site_id_format)
+    return list_outcomes(iter(staged), errors, count=len(records))
 
 
 def insert_metadatasets(
