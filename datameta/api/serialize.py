@@ -29,7 +29,7 @@ from datameta.logic.submissions import Submitted
 from datameta.logic.trials import Trial
 from datameta.logic.uploads import PartUpload
 from datameta.logic.users import UserView
-from datameta.models import ApiKey, AuditEvent, File, FileState, Group, MetaDatum, User
+from datameta.models import ApiKey, AuditEvent, File, FileState, Group, User
 from datameta.sheets.findings import Finding
 from datameta.sheets.values import Severity, to_letters
 from datameta.storage import Finding as StoreFinding
@@ -107,8 +107,8 @@ def show_group(group: Group) -> dict[str, Any]:
     return {"id": to_identifier(group), "name": group.name}
 
 
-def show_metadatum(metadatum: MetaDatum, services: Mapping[int, dict[str, str]]) -> dict[str, Any]:
-    """MetaDataResponse; ``services`` holds the Identifiers of services by row id."""
+def show_metadatum(metadatum: Any, services: Mapping[int, dict[str, str]]) -> dict[str, Any]:
+    """MetaDataResponse of an entity or a row; ``services`` holds the Identifiers of services by row id."""
     return {
         "id": to_identifier(metadatum),
         "name": metadatum.name,

@@ -342,25 +342,29 @@ def delete_files(sessions: sessionmaker[Session], actor: Actor, *, storage: Stor
             changes = [(file, {**describe(file), "state": str(file.state)}, None) for file in found]
             audit.record_events(db, "file.deleted", actor=actor, changes=changes)
     crash_point("delete.after_intent")
-    for file in found:
-        finish_deletion(sessions, storage, file)
+    finish_deletions(sessions, storage, found)
 
 
 def finish_deletion(sessions: sessionmaker[Session], storage: Storage, file: File) -> bool:
     """Remove the bytes and then the row of a file in state ``deleting``; say whether that succeeded."""
-    try:
-        if file.upload is not None:
-            storage.abort(file.upload_key, file.upload)
-        for key in {file.upload_key, file.storage_key or file.upload_key}:
-            storage.delete(key)
-    except StorageUnavailableError:
-        log.warning("the bytes of deleted file %s remain until the next sweep", file.uuid)
-        return False
-    crash_point("delete.after_bytes")
-    with sessions.begin() as db:
-        db.execute(delete(File).where(File.id == file.id, File.state == FileState.DELETING))
-    log.info("file %s deleted", file.uuid)
-    return True
+    return finish_deletions(sessions, storage, [file]) == 1
+
+
+def finish_deletions(sessions: sessionmaker[Session], storage: Storage, files: Sequence[File]) -> int:
+    """Remove the bytes and then the rows of files in state ``deleting``; return for how many that succeeded."""
+    emptied = [file for file in files if _delete_bytes(storage, file)]
+    if emptied:
+        crash_point("delete.after_bytes")
+        is_emptied = File.id == any_of([file.id for file in emptied])
+        with sessions.begin() as db:
+            db.execute(
+                delete(File)
+                .where(is_emptied, File.state == FileState.DELETING)
+                .execution_options(synchronize_session=False)
+            )
+    for file in emptied:
+        log.info("file %s deleted", file.uuid)
+    return len(emptied)
 
 
 def make_download(
@@ -461,6 +465,18 @@ def _check_length(file: File, chunks: Iterable[bytes], settings: Settings) -> It
         raise ConflictError(f"The file was announced with {size:,} bytes.", code="size_mismatch")
 
 
+def _delete_bytes(storage: Storage, file: File) -> bool:
+    try:
+        if file.upload is not None:
+            storage.abort(file.upload_key, file.upload)
+        for key in {file.upload_key, file.storage_key or file.upload_key}:
+            storage.delete(key)
+    except StorageUnavailableError:
+        log.warning("the bytes of deleted file %s remain until the next sweep", file.uuid)
+        return False
+    return True
+
+
 def _insert_announced(
     db: Session, actor: Actor, files: Sequence[Announcement], *, settings: Settings, expires_at: datetime
 ) -> list[tuple[File, str]]:
@@ -521,7 +537,7 @@ def _set_announced(db: Session, storage: Storage, files: Sequence[File]) -> None
 
 
 def _take_back(sessions: sessionmaker[Session], storage: Storage, files: Sequence[File]) -> None:
-    """Remove files that were never announced; the sweeper removes those whose uploads the store does not close now."""
+    """Remove files that were never announced; the sweeper does so where the store does not close their uploads now."""
     opened = [file for file in files if file.upload is not None]
     with sessions.begin() as db:
         unopened = [file.id for file in files if file.upload is None]

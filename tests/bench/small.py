@@ -1,15 +1,20 @@
-"""Small requests from sixteen clients at once, and the reading of 5,000 sets.
+"""Small requests from sixteen clients at once, and the reading of many sets in one answer.
 
 The bare limit is waitress alone, which takes and gives as many bytes; for the reading of sets it is
-PostgreSQL, which gives their ids and records.
+psql with one query by which PostgreSQL writes the same JSON.
 """
 
 import json
+import statistics
+import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 
-from datameta import embedded
+from datameta.embedded import find_programs
+from tests.bench.filled import connected, stage_sets, submit_staged
+from tests.bench.memory import read_peak, reset_peak
 from tests.bench.portal import (
     API,
     CLIENTS,
@@ -21,19 +26,21 @@ from tests.bench.portal import (
     running_portal,
     spread,
 )
-from tests.bench.report import ROUNDS, Figure, median_seconds
+from tests.bench.report import ROUNDS, Figure, measure_seconds, median_seconds
 
 REQUESTS = 1000
 FIELDS = 12
 ALL_FIELDS = 30
-READ = "SELECT uuid, site_id, record FROM metadatasets WHERE submission_id IS NOT NULL"
+LISTED = (5_000, 50_000)
+LEAST_OF_SQL = 0.4
+LIMIT_MIB = 32
 
 
 def measure() -> Iterator[Figure]:
     """Measure small requests."""
     with running_portal() as portal, running_bare() as bare:
         fields = make_fields(ALL_FIELDS)
-        admin, lab = portal.admin(), portal.lab()
+        admin = portal.admin()
         for definition in fields[:FIELDS]:
             admin.call("POST", "/metadata", definition)
         yield _measure_get(portal, bare, "/server", "GET /server")
@@ -56,13 +63,66 @@ def measure() -> Iterator[Figure]:
         for definition in fields[FIELDS:]:
             admin.call("POST", "/metadata", definition)
         yield _measure_get(portal, bare, "/metadata", f"GET /metadata, {ALL_FIELDS} fields")
+    yield from measure_lists()
 
-        ids = [json.loads(answer)["id"]["uuid"] for answer in answers]
-        lab.call("POST", "/submissions", {"metadatasetIds": ids, "fileIds": []})
-        seconds = median_seconds(lambda: lab.send("GET", f"{API}/metadatasets"))
-        with embedded.running(portal.home) as url, psycopg.connect(url.replace("+psycopg", "")) as connection:
-            bare_seconds = median_seconds(lambda: connection.execute(READ).fetchall())
-        yield Figure(f"GET /metadatasets, {len(ids):,} sets of {ALL_FIELDS} fields", seconds, "s", bare=bare_seconds)
+
+def measure_lists() -> Iterator[Figure]:
+    """Measure the reading of all sets."""
+    with running_portal() as portal, connected(portal) as connection:
+        for definition in make_fields(ALL_FIELDS):
+            portal.admin().call("POST", "/metadata", definition)
+        yield from _measure_lists(portal, connection)
+
+
+def _measure_lists(portal: Portal, connection: psycopg.Connection[Any]) -> Iterator[Figure]:
+    lab, query = portal.lab(), _write_list(connection)
+    command = [max(find_programs().items())[1] / "psql", "-XAtq", "-d", connection.info.dsn, "-c", query]
+    there = 0
+    for count in LISTED:
+        stage_sets(lab, [make_record(f"L{number}", texts=ALL_FIELDS - 5) for number in range(there, count)])
+        submit_staged(connection, f"L{count}")
+        there = count
+        before = reset_peak(portal.worker)
+        answer = lab.send("GET", f"{API}/metadatasets")
+        growth = read_peak(portal.worker) - before
+        if json.loads(answer) != json.loads(subprocess.run(command, check=True, capture_output=True).stdout):
+            raise SystemExit("The portal and PostgreSQL do not say the same.")
+        seconds, bare = [], []
+        for _ in range(ROUNDS):
+            seconds.append(measure_seconds(lambda: lab.send("GET", f"{API}/metadatasets")))
+            bare.append(measure_seconds(lambda: subprocess.run(command, check=True, capture_output=True)))
+        rate, bare_rate = (count / statistics.median(each) for each in (seconds, bare))
+        name = f"GET /metadatasets, {count:,} sets of {ALL_FIELDS} fields"
+        yield Figure(name, statistics.median(seconds), "s")
+        yield Figure("the same, beside json_agg", rate, "1/s", bare=bare_rate, least_ratio=LEAST_OF_SQL)
+        yield Figure("growth of the worker's memory", growth, "MiB", below=LIMIT_MIB)
+
+
+def _write_list(connection: psycopg.Connection[Any]) -> str:
+    """Return the query by which PostgreSQL alone writes the answer."""
+    rows = connection.execute('SELECT id, name, is_file, date_time_fmt FROM metadata ORDER BY "order", id').fetchall()
+    names = ", ".join(f"'{name}'" for _, name, _, _ in rows)
+    values = ", ".join(f"left(m.record ->> '{key}', {10 if shape else 10_000})" for key, _, _, shape in rows)
+    files = ", ".join(
+        f"'{name}', (SELECT {_identify('f')} FROM file_references r JOIN files f ON f.id = r.file_id"
+        f" WHERE r.metadataset_id = m.id AND r.metadatum_id = {key})"
+        for key, name, is_file, _ in rows
+        if is_file
+    )
+    return f"""
+        SELECT json_agg(json_build_object(
+            'record', json_object(ARRAY[{names}], ARRAY[{values}]),
+            'fileIds', json_build_object({files}),
+            'serviceExecutions', NULL,
+            'id', {_identify("m")}, 'submissionId', {_identify("s")}, 'userId', {_identify("u")}
+        ) ORDER BY s.submitted_at, m.id)
+        FROM metadatasets m JOIN submissions s ON s.id = m.submission_id JOIN users u ON u.id = m.user_id
+        WHERE s.group_id = u.group_id
+    """
+
+
+def _identify(table: str) -> str:
+    return f"json_build_object('uuid', {table}.uuid, 'site', {table}.site_id)"
 
 
 def _measure_get(portal: Portal, bare: str, path: str, name: str) -> Figure:
