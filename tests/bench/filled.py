@@ -15,7 +15,8 @@ ADD_FILES = """
 INSERT INTO files
     (uuid, site_id, user_id, name, checksum, state, upload_expires_at, storage_key, size, confirmed_at)
 SELECT
-    sent.uuid, 'B' || sent.uuid, users.id, sent.name, repeat('0', 32), 'confirmed', now(), 'files/' || sent.uuid, 1, now()
+    sent.uuid, 'B' || sent.uuid, users.id, sent.name, repeat('0', 32),
+    'confirmed', now(), 'files/' || sent.uuid, 1, now()
 FROM unnest(%s::uuid[], %s::text[]) AS sent (uuid, name), users WHERE users.email = %s
 """
 ADD_SUBMISSION = (
