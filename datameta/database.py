@@ -5,12 +5,17 @@
 * ``autocommit``: single reads that need no transaction, such as "who is this?".
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
 
 import orjson
 import zope.sqlalchemy
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Connection, Engine, Row, Select, create_engine, event, text
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import sessionmaker
 from zope.sqlalchemy.datamanager import STATUS_CHANGED
 
@@ -19,6 +24,9 @@ SWEEP_LOCK = 0x44415442
 SEAL_LOCK = 0x44415443
 CHECK_LOCK = 0x44415444
 REPORT_LOCK = 0x44415445
+
+TRUSTED_SECONDS = 1.0
+"""So long after its last use a connection is taken to be alive; after that it is tried before it is used."""
 
 
 class Database:
@@ -31,13 +39,14 @@ class Database:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=15,
-            pool_pre_ping=True,
             # What was sent does not belong into the log, into which the text of a failure goes.
             hide_parameters=True,
             # Python's own takes several times as long, of which long lists consist.
             json_deserializer=orjson.loads,
             connect_args={"connect_timeout": 5, "options": "-c timezone=UTC -c lock_timeout=30s"},
         )
+        event.listen(self.engine, "checkin", _note_use)
+        event.listen(self.engine, "checkout", self._try_connection)
         self.autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self.sessions = sessionmaker(self.engine, expire_on_commit=False)
         self.request_session = sessionmaker(self.engine)
@@ -49,6 +58,15 @@ class Database:
         """Close every connection."""
         self.engine.dispose()
 
+    def _try_connection(self, connection: Any, record: Any, proxy: Any) -> None:
+        """Replace a connection that has died; the pool's own way of finding out costs a round trip at each use."""
+        if time.monotonic() - record.info.get("used_at", time.monotonic()) < TRUSTED_SECONDS:
+            return
+        try:
+            self.engine.dialect.do_ping(connection)
+        except Exception:
+            raise DisconnectionError from None
+
     @contextmanager
     def locked(self, key: int) -> Iterator[bool]:
         """Hold an advisory lock of the whole database; yield False if another process has it."""
@@ -59,3 +77,28 @@ class Database:
             finally:
                 if acquired:
                     connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
+
+
+class Prepared:
+    """A query that is written out once, for what each request asks.
+
+    To find a statement again in SQLAlchemy's cache takes longer than PostgreSQL takes to answer it. Its
+    parameters are all ``bindparam``; rows have the names of its columns, and values as the driver gives them.
+    """
+
+    def __init__(self, query: Select[Any]) -> None:
+        self._query = query
+
+    @cached_property
+    def _written(self) -> tuple[str, dict[str, Any]]:
+        compiled = self._query.compile(dialect=PGDialect_psycopg())  # type: ignore[no-untyped-call]
+        return str(compiled), dict(compiled.params)
+
+    def first(self, connection: Connection, **values: Any) -> Row[Any] | None:
+        """Return the first row, or None."""
+        sql, constants = self._written
+        return connection.exec_driver_sql(sql, {**constants, **values}).first()
+
+
+def _note_use(connection: Any, record: Any) -> None:
+    record.info["used_at"] = time.monotonic()
