@@ -25,11 +25,13 @@ def make_insert(
     model: type[Base], rows: Sequence[Mapping[str, Any]], *, common: Mapping[str, Any] | None = None
 ) -> Insert:
     """Return the statement that inserts rows, each with the ``common`` values beside its own."""
-    columns = model.__table__.columns
+    # Of the table: an entity's statements take the time to make entities.
+    table: Any = model.__table__
+    columns = table.columns
     constants = [literal(value, columns[name].type) for name, value in (common or {}).items()]
     values = select(*constants, *make_rows(model, rows).columns)
     # Defaults are the database's: one of ours would be made once, for all rows.
-    return insert(model).from_select([*(common or {}), *rows[0]], values, include_defaults=False)
+    return insert(table).from_select([*(common or {}), *rows[0]], values, include_defaults=False)
 
 
 def _to_json(value: Any) -> Any:

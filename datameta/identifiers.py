@@ -138,7 +138,8 @@ def insert_many_with_site_ids(
 
     def insert_rows(pending: Sequence[Mapping[str, Any]]) -> Iterable[NewRow]:
         statement = make_insert(model, pending, common=common).on_conflict_do_nothing(index_elements=["site_id"])
-        for row in db.execute(statement.returning(model.id, model.uuid, model.site_id)):
+        columns = model.__table__.columns
+        for row in db.execute(statement.returning(columns.id, columns.uuid, columns.site_id)):
             yield NewRow(model.__name__, *row)
 
     return _insert(rows, site_format, insert_rows) if rows else []
