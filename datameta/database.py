@@ -6,14 +6,14 @@
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
 import orjson
 import zope.sqlalchemy
-from sqlalchemy import Connection, Engine, Row, Select, create_engine, event, text
+from sqlalchemy import Connection, Engine, Insert, Row, Select, create_engine, event, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import sessionmaker
@@ -80,24 +80,29 @@ class Database:
 
 
 class Prepared:
-    """A query that is written out once, for what each request asks.
+    """A statement that is written out once, for what nearly each request does.
 
-    To find a statement again in SQLAlchemy's cache takes longer than PostgreSQL takes to answer it. Its
+    To find a statement again in SQLAlchemy's cache takes longer than PostgreSQL takes for a small one. Its
     parameters are all ``bindparam``; rows have the names of its columns, and values as the driver gives them.
     """
 
-    def __init__(self, query: Select[Any]) -> None:
-        self._query = query
+    def __init__(self, statement: Select[Any] | Insert) -> None:
+        self._statement = statement
 
     @cached_property
     def _written(self) -> tuple[str, dict[str, Any]]:
-        compiled = self._query.compile(dialect=PGDialect_psycopg())  # type: ignore[no-untyped-call]
+        compiled = self._statement.compile(dialect=PGDialect_psycopg())  # type: ignore[no-untyped-call]
         return str(compiled), dict(compiled.params)
+
+    def all(self, connection: Connection, **values: Any) -> Sequence[Row[Any]]:
+        """Return all rows; none of a statement that returns nothing."""
+        sql, constants = self._written
+        result = connection.exec_driver_sql(sql, {**constants, **values})
+        return result.all() if result.returns_rows else []
 
     def first(self, connection: Connection, **values: Any) -> Row[Any] | None:
         """Return the first row, or None."""
-        sql, constants = self._written
-        return connection.exec_driver_sql(sql, {**constants, **values}).first()
+        return next(iter(self.all(connection, **values)), None)
 
 
 def _note_use(connection: Any, record: Any) -> None:

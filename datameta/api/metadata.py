@@ -15,7 +15,6 @@ from datameta.logic.rulebook import KeptByVersion, load_rulebook
 from datameta.logic.rules import SentCondition, SentRule
 from datameta.models import MetaDatum
 
-
 _shown: KeptByVersion[bytes] = KeptByVersion()
 """All definitions as they look on the wire: the same for everybody."""
 

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, or_, s
 from sqlalchemy.orm import Session
 
 from datameta.authz import Actor, Origin, may_administer_site, may_view_user_events
-from datameta.batches import make_insert
+from datameta.batches import insert_rows
 from datameta.clock import to_wire
 from datameta.errors import ForbiddenError
 from datameta.identifiers import find_by_id, parse_uuid
@@ -64,7 +64,7 @@ def record_events(
     }
     rows = [{**_name_entity(entity), "before": before, "after": after} for entity, before, after in changes]
     if rows:
-        db.execute(make_insert(AuditEvent, rows, common=common))
+        insert_rows(db, AuditEvent, rows, common=common)
 
 
 def changed(before: Values, after: Values) -> tuple[dict[str, Any], dict[str, Any]]:

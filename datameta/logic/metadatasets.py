@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Row, Select, and_, delete, exists, func, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, delete, exists, func, select, tuple_
 from sqlalchemy.orm import Session, aliased, joinedload, sessionmaker
 
 from datameta.authz import (
@@ -22,6 +22,7 @@ from datameta.authz import (
     may_view_metadataset,
     visible_submitted,
 )
+from datameta.database import Prepared
 from datameta.errors import (
     DataMetaError,
     ForbiddenError,
@@ -238,7 +239,14 @@ def stream_pages(sessions: sessionmaker[Session], ids: Sequence[int]) -> Iterato
 
 def read_metadataset(db: Session, metadataset_id: int) -> MetaDataSetRow:
     """Load the set with this row id."""
-    return db.execute(select_metadatasets().where(MetaDataSet.id == metadataset_id)).one()
+    db.flush()
+    [row] = _prepare_reading().all(db.connection(), id=metadataset_id)
+    return row
+
+
+@cache
+def _prepare_reading() -> Prepared:
+    return Prepared(select_metadatasets().where(MetaDataSet.id == bindparam("id")))
 
 
 @cache

@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session, sessionmaker
 
 from datameta.authz import Actor, may_view_group_submissions, visible_submitted
-from datameta.batches import make_insert, make_rows
+from datameta.batches import insert_rows, make_rows
 from datameta.crash import crash_point
 from datameta.errors import ForbiddenError, NotFoundError, Problem, ValidationError
 from datameta.identifiers import (
@@ -270,7 +270,7 @@ def collect_files(db: Session, actor: Actor, file_ids: Sequence[str], problems: 
 def insert_references(db: Session, references: Sequence[dict[str, int]]) -> None:
     """Note which field of which set names which file."""
     if references:
-        db.execute(make_insert(FileReference, references))
+        insert_rows(db, FileReference, references)
 
 
 def list_group_pages(db: Session, actor: Actor, *, group_id: str) -> list[list[int]]:
