@@ -127,16 +127,17 @@ def check_stored_record(
     current = dict(record)
     texts: dict[int, str | None] = {}
     faulty: set[int] = set()
-    for field in book.fields:
-        if field.service_id is None:
-            text = texts[field.id] = show_value(field, record.get(field.key))
-            found = check_value(field, text, entity=entity)
-            if found:
-                faulty.add(field.id)
-                problems.extend(found)
-            if text is not None:
-                current[field.key] = restore_value(field, record[field.key])
-    problems.extend(check_rules(book, texts, faulty=faulty, entity=entity))
+    for field in book.fields_of(None):
+        stored = record.get(field.key)
+        text = texts[field.id] = show_value(field, stored)
+        found = check_value(field, text, entity=entity)
+        if found:
+            faulty.add(field.id)
+            problems.extend(found)
+        if stored is not None and field.date_time_fmt:
+            current[field.key] = restore_value(field, stored)
+    if book.rules:
+        problems.extend(check_rules(book, texts, faulty=faulty, entity=entity))
     return current, problems
 
 
