@@ -32,7 +32,7 @@ StoredRecord: TypeAlias = dict[str, str]
 """A record as the database has it: text by the metadatum's row id (as JSON makes keys text)."""
 
 SHORT = 40
-"""Texts of so many characters are kept with what a pattern has said of them."""
+"""Texts of so many characters are kept with what was said of them; no date is longer."""
 _HALF_SURROGATE = re.compile("[\ud800-\udfff]")
 MOST_NAMED = 10
 """Allowed words that a message names; of longer lists it tells none."""
@@ -58,8 +58,14 @@ def show_value(field: Field, stored: str | None) -> str | None:
     """Return a stored value as people see it: dates in the field's format."""
     if stored is None or not field.date_time_fmt:
         return stored
+    return _show_date(stored, field.date_time_fmt) if len(stored) <= SHORT else stored
+
+
+@lru_cache(maxsize=8192)
+def _show_date(stored: str, date_format: str) -> str:
+    """Return a date in a format; what is none, as it is. Those of many records are few."""
     value = parse_stored_date(stored)
-    return stored if value is None else value.strftime(field.date_time_fmt)
+    return stored if value is None else value.strftime(date_format)
 
 
 def is_plain_text(text: str) -> bool:
