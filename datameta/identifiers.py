@@ -9,10 +9,10 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, String, Uuid, any_, false, literal, or_, select
+from sqlalchemy import ARRAY, ColumnElement, String, any_, false, literal, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import UserDefinedType
 
 from datameta.batches import insert_rows
 from datameta.errors import NotFoundError, UnavailableError
@@ -23,6 +23,23 @@ MAX_DRAWS = 20
 
 UuidRow = TypeVar("UuidRow", bound=HasUuid)
 SiteIdRow = TypeVar("SiteIdRow", bound=HasSiteId)
+
+
+class _WrittenArray(UserDefinedType[str]):
+    """An array that is written out already: numbers and UUIDs need no quoting, for which the driver looks at each."""
+
+    cache_ok = True
+    render_bind_cast = True
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def get_col_spec(self, **_: Any) -> str:
+        """Return the name of the type."""
+        return f"{self.kind}[]"
+
+
+_WRITTEN = {int: "BIGINT", uuid.UUID: "UUID"}
 
 
 class NewRow(NamedTuple):
@@ -69,9 +86,10 @@ def matches_ids(model: type[HasSiteId], texts: Iterable[str]) -> ColumnElement[b
 
 def any_of(values: Sequence[Any]) -> Any:
     """Return ``ANY(array)``: one bound parameter, however many values; at least one."""
-    kinds: dict[type, TypeEngine[Any]] = {int: BigInteger(), uuid.UUID: Uuid(), str: String()}
-    kind = kinds[type(values[0])]
-    return any_(literal(list(values), ARRAY(kind)))
+    kind = _WRITTEN.get(type(values[0]))
+    if kind is None:
+        return any_(literal(list(values), ARRAY(String())))
+    return any_(literal(f"{{{','.join(map(str, values))}}}", _WrittenArray(kind)))
 
 
 def to_identifier(row: Any) -> dict[str, str]:

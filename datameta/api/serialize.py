@@ -192,20 +192,24 @@ class MetaDataSetView:
 
     def __init__(self, actor: Actor, fields: Sequence[Field]) -> None:
         visible = [field for field in fields if field.service_id is None or may_view_service(actor, field.service_id)]
-        self._values = [(field.name, field.key, field.service_id) for field in visible]
+        self._own = [(field.name, field.key) for field in visible if field.service_id is None]
+        self._all = [(field.name, field.key, field.service_id) for field in visible]
         self._dates = [field for field in visible if field.date_time_fmt]
         self._files = [(field.name, field.id) for field in visible if field.is_file]
         self._answers = [(field.name, field.service_id) for field in visible if field.service_id is not None]
 
     def show(self, row: MetaDataSetRow) -> dict[str, Any]:
         """MetaDataSetResponse."""
+        get = row.record.get
+        record = {name: get(key) for name, key in self._own}
         executions = {execution["service"]: execution for execution in row.executions or ()}
-        files = {field_id: make_identifier(uuid, site_id) for field_id, uuid, site_id in row.files or ()}
-        stored = {None: row.record} | {service: execution["record"] for service, execution in executions.items()}
-        record = {name: stored[service].get(key) for name, key, service in self._values if service in stored}
+        if executions:
+            stored = {None: row.record} | {service: each["record"] for service, each in executions.items()}
+            record = {name: stored[service].get(key) for name, key, service in self._all if service in stored}
         for field in self._dates:
             if record.get(field.name) is not None:
                 record[field.name] = records.show_value(field, record[field.name])
+        files = {field_id: make_identifier(uuid, site_id) for field_id, uuid, site_id in row.files or ()}
         answers = {
             name: show_execution(executions[service]) if service in executions else None
             for name, service in self._answers

@@ -274,7 +274,7 @@ def _list_pairs(text: str) -> set[str]:
 
 def normalise_value(text: str) -> str:
     """Return the form in which values are compared: NFC, without outer white space."""
-    return unicodedata.normalize("NFC", text).strip()
+    return (text if text.isascii() else unicodedata.normalize("NFC", text)).strip()
 
 
 def parse_number(text: str) -> Decimal | None:

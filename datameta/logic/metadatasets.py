@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, delete, exists, func, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, Text, and_, bindparam, cast, delete, exists, func, select, tuple_
 from sqlalchemy.orm import Session, aliased, joinedload, sessionmaker
 
 from datameta.authz import (
@@ -57,7 +57,7 @@ from datameta.models import (
 from datameta.paging import make_cursor, parse_cursor
 from datameta.settings import SiteIdFormat
 
-PAGE_SIZE = 500
+PAGE_SIZE = 1000
 
 MetaDataSetRow: TypeAlias = Row[Any]
 """A set as ``select_metadatasets`` reads it: ids, ``record``, owner, submission, ``files``, ``executions``."""
@@ -285,12 +285,13 @@ def select_metadatasets() -> Select[Any]:
     return (
         select(
             MetaDataSet.id,
-            MetaDataSet.uuid,
+            # Texts, since that is what is made of them.
+            cast(MetaDataSet.uuid, Text).label("uuid"),
             MetaDataSet.site_id,
             MetaDataSet.record,
-            User.uuid.label("user_uuid"),
+            cast(User.uuid, Text).label("user_uuid"),
             User.site_id.label("user_site_id"),
-            Submission.uuid.label("submission_uuid"),
+            cast(Submission.uuid, Text).label("submission_uuid"),
             Submission.site_id.label("submission_site_id"),
             Submission.submitted_at,
             files.label("files"),

@@ -47,13 +47,13 @@ def find_full_quotas(db: Session, actor: Actor, *, sizes: Sequence[int | None]) 
     for number, size in enumerate(sizes):
         if size is not None and size <= 0:
             continue
-        problems = [
-            _describe_full(holder, limit, used + taken, size)
+        refusals = [
+            _make_refusal(holder, limit, used + taken, size)
             for holder, limit, used in rooms
             if used + taken + (1 if size is None else size) > limit
         ]
-        if problems:
-            found[number] = TooLargeError(problems)
+        if refusals:
+            found[number] = TooLargeError(problem for refusal in refusals for problem in refusal.problems)
         else:
             taken += size or 0
     return found
@@ -71,11 +71,11 @@ def format_size(size: int) -> str:
     return f"{size / 1000**power:.3g} {UNITS[power]}"
 
 
-def _describe_full(holder: str, limit: int, used: int, size: int | None) -> Problem:
+def _make_refusal(holder: str, limit: int, used: int, size: int | None) -> TooLargeError:
     more = "" if size is None else f", and this file has {format_size(size)}"
     room, most = format_size(used), format_size(limit)
     message = f"{holder} {room} of {most} here{more}. Delete what is not needed, or ask for more."
-    return Problem(message, "quota_exceeded")
+    return TooLargeError(Problem(message, "quota_exceeded"))
 
 
 def _list_holders(actor: Actor) -> dict[str, ColumnElement[bool]]:

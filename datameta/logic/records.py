@@ -32,7 +32,7 @@ StoredRecord: TypeAlias = dict[str, str]
 """A record as the database has it: text by the metadatum's row id (as JSON makes keys text)."""
 
 SHORT = 40
-"""Texts of so many characters are kept with what a pattern has said of them."""
+"""Texts of so many characters are kept with what was said of them; no date is longer."""
 _HALF_SURROGATE = re.compile("[\ud800-\udfff]")
 MOST_NAMED = 10
 """Allowed words that a message names; of longer lists it tells none."""
@@ -58,8 +58,14 @@ def show_value(field: Field, stored: str | None) -> str | None:
     """Return a stored value as people see it: dates in the field's format."""
     if stored is None or not field.date_time_fmt:
         return stored
+    return _show_date(stored, field.date_time_fmt) if len(stored) <= SHORT else stored
+
+
+@lru_cache(maxsize=8192)
+def _show_date(stored: str, date_format: str) -> str:
+    """Return a date in a format; what is none, as it is. Those of many records are few."""
     value = parse_stored_date(stored)
-    return stored if value is None else value.strftime(field.date_time_fmt)
+    return stored if value is None else value.strftime(date_format)
 
 
 def is_plain_text(text: str) -> bool:
@@ -127,16 +133,17 @@ def check_stored_record(
     current = dict(record)
     texts: dict[int, str | None] = {}
     faulty: set[int] = set()
-    for field in book.fields:
-        if field.service_id is None:
-            text = texts[field.id] = show_value(field, record.get(field.key))
-            found = check_value(field, text, entity=entity)
-            if found:
-                faulty.add(field.id)
-                problems.extend(found)
-            if text is not None:
-                current[field.key] = restore_value(field, record[field.key])
-    problems.extend(check_rules(book, texts, faulty=faulty, entity=entity))
+    for field in book.fields_of(None):
+        stored = record.get(field.key)
+        text = texts[field.id] = show_value(field, stored)
+        found = check_value(field, text, entity=entity)
+        if found:
+            faulty.add(field.id)
+            problems.extend(found)
+        if stored is not None and field.date_time_fmt:
+            current[field.key] = restore_value(field, stored)
+    if book.rules:
+        problems.extend(check_rules(book, texts, faulty=faulty, entity=entity))
     return current, problems
 
 

@@ -192,7 +192,9 @@ def check_submission(
         and (value := bundle.values[metadataset.id].get(field.key)) is not None
         and records.is_claimable(field, value)
     ]
-    bundle.problems.extend(_site_problems(claims.find_taken(db, bundle.claims), bundle))
+    # Who submits finds out by claiming them.
+    if bundle.problems or not lock:
+        bundle.problems.extend(_site_problems(claims.find_taken(db, bundle.claims), bundle))
     return bundle
 
 
@@ -445,7 +447,8 @@ def _collect(
     check = _check_file if model is File else _check_metadataset
     found: dict[int, Row[Any]] = {}
     for text in dict.fromkeys(ids):
-        row = by_id.get(str(parse_uuid(text) or text))
+        # A UUID may be written in other letters than ours.
+        row = by_id.get(text) or by_id.get(str(parse_uuid(text)))
         if row is None:
             problem = Problem("You have nothing with this id.", "not_found", field=name, entity=sent_identifier(text))
             problems.append(problem)
@@ -507,4 +510,4 @@ def _site_problems(refused: Iterable[Claim], bundle: Bundle) -> list[Problem]:
 
 
 def _file_key(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
+    return name if name.isascii() else unicodedata.normalize("NFC", name)

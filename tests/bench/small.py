@@ -84,7 +84,9 @@ def measure_lists() -> Iterator[Figure]:
 
 def _measure_lists(portal: Portal, connection: psycopg.Connection[Any]) -> Iterator[Figure]:
     lab, query = portal.lab(), _write_list(connection)
-    command = [max(find_programs().items())[1] / "psql", "-XAtq", "-d", connection.info.dsn, "-c", query]
+    info = connection.info
+    reach = f"host={info.host} user={info.user} dbname={info.dbname} password={info.password}"
+    command = [str(max(find_programs().items())[1] / "psql"), "-XAtq", "-d", reach, "-c", query]
     there = 0
     for count in LISTED:
         stage_sets(lab, [make_record(f"L{number}", texts=ALL_FIELDS - 5) for number in range(there, count)])
@@ -110,7 +112,9 @@ def _write_list(connection: psycopg.Connection[Any]) -> str:
     """Return the query by which PostgreSQL alone writes the answer."""
     rows = connection.execute('SELECT id, name, is_file, date_time_fmt FROM metadata ORDER BY "order", id').fetchall()
     names = ", ".join(f"'{name}'" for _, name, _, _ in rows)
-    values = ", ".join(f"left(m.record ->> '{key}', {10 if shape else 10_000})" for key, _, _, shape in rows)
+    texts = [f"m.record ->> '{key}'" for key, *_ in rows]
+    # Of the dates, whose format is ISO's, the time is left out.
+    values = ", ".join(f"left({text}, 10)" if row[3] else text for row, text in zip(rows, texts, strict=True))
     files = ", ".join(
         f"'{name}', (SELECT {_identify('f')} FROM file_references r JOIN files f ON f.id = r.file_id"
         f" WHERE r.metadataset_id = m.id AND r.metadatum_id = {key})"
