@@ -301,9 +301,7 @@ def list_group_pages(db: Session, actor: Actor, *, group_id: str) -> list[list[i
 
 
 def read_submissions(db: Session, ids: Sequence[int]) -> list[Submitted]:
-    """Return the submissions with these row ids in their order, with their sets and files."""
-    if not ids:
-        return []
+    """Return the submissions with these row ids (one at least) in their order, with their sets and files."""
     rows = {row.id: row for row in db.execute(_select_submissions().where(Submission.id == any_of(ids)))}
     return [Submitted(rows[number], rows[number].metadatasets, rows[number].files) for number in ids if number in rows]
 

@@ -284,14 +284,13 @@ def test_an_answer_that_is_no_json_is_not_read() -> None:
 
 def test_numbers_that_know_how_they_were_written_are_accepted_at_once() -> None:
     validator: RequestValidator = _load_validators()["request_validator"]
-    for number, is_accepted in ((b"1.50", True), (b"-2e-3", True), (b"1" + b"0" * 40, False)):
+    for number in (b"1.50", b"-2e-3", b"1" + b"0" * 40):
         body = b'{"records": [{"a": "x"}, {"a": %s}]}' % number
         request = wrap("/rpc/stage-metadatasets", "/rpc/stage-metadatasets", {}, "POST", body=body, content_type=JSON)
         fast, slow = validator.accept(request), validator.reference.unmarshal(request)
         assert slow.errors == []
-        assert (fast is not None) == is_accepted
-        if fast is not None:
-            assert repr(fast.body["records"][1]["a"]) == number.decode() == repr(slow.body["records"][1]["a"])
+        assert fast is not None
+        assert repr(fast.body["records"][1]["a"]) == number.decode() == repr(slow.body["records"][1]["a"])
 
 
 def test_an_unknown_place_is_left_to_the_reference(compiled: Compiled) -> None:
