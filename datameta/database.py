@@ -5,13 +5,23 @@
 * ``autocommit``: single reads that need no transaction, such as "who is this?".
 """
 
+import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import zope.sqlalchemy
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.orm import sessionmaker
 from zope.sqlalchemy.datamanager import STATUS_CHANGED
+
+from datameta import logs
+from datameta.metrics import SLOW_QUERIES
+
+log = logging.getLogger(__name__)
+
+STATEMENT_LENGTH = 1000
 
 MIGRATION_LOCK = 0x44415441  # "DATA" in ASCII: any number that no other advisory lock of the portal uses.
 SWEEP_LOCK = 0x44415442
@@ -23,7 +33,7 @@ REPORT_LOCK = 0x44415445
 class Database:
     """An engine and its sessions."""
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10, slow_query_ms: int = 0) -> None:
         self.url = url
         self.engine: Engine = create_engine(
             url,
@@ -35,6 +45,8 @@ class Database:
             hide_parameters=True,
             connect_args={"connect_timeout": 5, "options": "-c timezone=UTC -c lock_timeout=30s"},
         )
+        if slow_query_ms:
+            _log_slow_queries(self.engine, slow_query_ms)
         self.autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self.sessions = sessionmaker(self.engine, expire_on_commit=False)
         self.request_session = sessionmaker(self.engine)
@@ -56,3 +68,20 @@ class Database:
             finally:
                 if acquired:
                     connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
+
+
+def _log_slow_queries(engine: Engine, least_ms: int) -> None:
+    """Log each statement that takes so long, without what it was given, under the operation or job that sent it."""
+
+    def begin(connection: Connection, *rest: Any) -> None:
+        connection.info["began"] = time.monotonic()
+
+    def end(connection: Connection, cursor: Any, statement: str, *rest: Any) -> None:
+        ms = (time.monotonic() - connection.info["began"]) * 1000
+        if ms >= least_ms:
+            facts = {"query_ms": round(ms), "statement": " ".join(statement.split())[:STATEMENT_LENGTH]}
+            log.warning("slow query", extra={"facts": facts})
+            SLOW_QUERIES.labels(logs.get_operation()).inc()
+
+    event.listen(engine, "before_cursor_execute", begin)
+    event.listen(engine, "after_cursor_execute", end)

@@ -19,6 +19,7 @@ from datameta.authz import Actor, Origin, may_administer_site, may_view_user_eve
 from datameta.clock import to_wire
 from datameta.errors import ForbiddenError
 from datameta.identifiers import find_by_id, parse_uuid
+from datameta.metrics import EVENTS
 from datameta.models import AuditEvent, AuditPending, AuditSeal, User
 from datameta.paging import make_cursor, parse_cursor
 
@@ -64,6 +65,7 @@ def record_events(
     rows = [{**common, **_name_entity(entity), "before": before, "after": after} for entity, before, after in changes]
     if rows:
         db.execute(insert(AuditEvent), rows)
+        EVENTS.labels(event).inc(len(rows))
 
 
 def changed(before: Values, after: Values) -> tuple[dict[str, Any], dict[str, Any]]:
