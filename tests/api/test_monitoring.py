@@ -13,6 +13,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
+from datameta import logs, metrics
 from datameta.app import make_app
 from datameta.database import Database
 from datameta.jobs.tasks import PERIODIC, Site
@@ -64,12 +65,10 @@ def scrape(portal: Portal) -> dict[str, Metric]:
     return {family.name: family for family in text_string_to_metric_families(answer.text)}
 
 
-def value(metrics: dict[str, Metric], name: str, **labels: str) -> float:
+def value(families: dict[str, Metric], name: str, **labels: str) -> float:
     """Return the value of a sample; 0 if there is none."""
-    family = metrics.get(name.removesuffix("_total")) or metrics[re.sub("_(count|sum|bucket)$", "", name)]
-    return sum(
-        sample.value for sample in family.samples if sample.name == name and labels.items() <= sample.labels.items()
-    )
+    samples = [sample for family in families.values() for sample in family.samples if sample.name == name]
+    return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
 
 def test_a_portal_that_answers_is_live(portal: Portal) -> None:
@@ -257,10 +256,45 @@ def test_the_longest_wait_is_that_of_what_is_due(watched: Portal) -> None:
 def test_metrics_outlive_the_database(watched: Portal) -> None:
     dead = Portal.__new__(Portal)
     dead.app = type(watched.app)(make_app(watched.settings, Database(DEAD_URL), watched.storage))
-    metrics = scrape(dead)
-    assert value(metrics, "datameta_ready", part="database") == 0
-    assert "datameta_jobs" not in metrics
-    assert "datameta_requests" in metrics
+    families = scrape(dead)
+    assert value(families, "datameta_ready", part="database") == 0
+    assert "datameta_jobs" not in families
+    assert "datameta_requests" in families
+
+
+def test_a_slow_statement_is_logged_with_its_operation_and_without_what_it_was_given(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    query, given = text("SELECT pg_sleep(0.02),\n  :given AS given"), {"given": "hunter2"}
+    for least_ms in (10, 600_000, 0):
+        watched = Database(database.url, slow_query_ms=least_ms)
+        with logs.about(operation="search"), watched.autocommit.connect() as connection:
+            connection.execute(query, given)
+        watched.dispose()
+    [record] = [record for record in caplog.records if record.getMessage() == "slow query"]
+    line = json.loads(logs.JsonFormatter().format(record))
+    assert line["query_ms"] >= 20
+    assert line["statement"].startswith("SELECT pg_sleep(0.02), ")
+    assert "hunter2" not in str(line)
+    samples = [sample for family in metrics.OWN.collect() for sample in family.samples]
+    assert any(
+        sample.name == "datameta_slow_queries_total" and sample.labels == {"operation": "search"} for sample in samples
+    )
+
+
+def test_a_request_is_a_line_with_its_operation_and_no_address(
+    portal: Portal, caplog: pytest.LogCaptureFixture
+) -> None:
+    lab = portal.add_user()
+    with caplog.at_level(logging.DEBUG):
+        answer = lab.get("/files/DMF-12345678")
+        portal.app.get("/health/live")
+    records = [record for record in caplog.records if record.name == "datameta.access"]
+    first, second = (json.loads(logs.JsonFormatter().format(record)) for record in records)
+    assert (first["message"], first["operation"], first["status"], first["user"]) == ("GET 404", "getFile", 404, lab.uuid)
+    assert len(answer.headers["X-Request-Id"]) == 32
+    assert "DMF-12345678" not in caplog.text
+    assert (second["operation"], second["level"]) == ("health-live", "debug")
 
 
 def list_queries() -> Iterator[tuple[str, str]]:
