@@ -27,7 +27,9 @@ NOT_SETTINGS = frozenset(["DATAMETA_URL", "DATAMETA_TOKEN"])
 OLDEST_POSTGRES = 14
 
 
-def check_site(ini: Mapping[str, str], environ: Mapping[str, str], *, home: Path | None, host: str) -> Iterator[Finding]:
+def check_site(
+    ini: Mapping[str, str], environ: Mapping[str, str], *, home: Path | None, host: str
+) -> Iterator[Finding]:
     """Yield what is found, the most basic first; ``home`` and ``host`` are those of the command line."""
     yield from find_unknown(environ)
     try:
@@ -79,7 +81,9 @@ def check_strength(settings: Settings, host: str) -> Iterator[Finding]:
     if not settings.base_url.startswith("https:"):
         yield Finding("base_url", None, "It is not https: passwords and keys are sent for all on the way to read.")
     if settings.storage_check != "refuse":
-        yield Finding("storage_check", None, f"It is {settings.storage_check!r}: an unsafe store does not stop the start.")
+        yield Finding(
+            "storage_check", None, f"It is {settings.storage_check!r}: an unsafe store does not stop the start."
+        )
     if not settings.secret_key:
         yield Finding(
             "secret_key",
@@ -97,7 +101,9 @@ def check_home(settings: Settings) -> Iterator[Finding]:
     while not place.exists() and place != place.parent:
         place = place.parent
     if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
-        yield Finding("home", False, f"{settings.home} can't be written to. Give it to the portal's user, or set another.")
+        yield Finding(
+            "home", False, f"{settings.home} can't be written to. Give it to the portal's user, or set another."
+        )
     elif place != settings.home:
         yield Finding("home", None, f"{settings.home} is not there yet; the first start makes it.")
     else:
@@ -120,11 +126,15 @@ def check_database(settings: Settings) -> Iterator[Finding]:
             version = connection.scalar(text("SHOW server_version"))
     except OperationalError as error:
         reason = " ".join(str(error.orig).split())
-        yield Finding("database_url", False, f"The database does not answer: {reason}. Is it running, is the address right?")
+        yield Finding(
+            "database_url", False, f"The database does not answer: {reason}. Is it running, is the address right?"
+        )
         return
     number = int(str(version).split(".", maxsplit=1)[0])
     enough = number >= OLDEST_POSTGRES
-    yield Finding("database_url", enough, f"PostgreSQL {version}" + ("" if enough else f"; {OLDEST_POSTGRES} is needed"))
+    yield Finding(
+        "database_url", enough, f"PostgreSQL {version}" + ("" if enough else f"; {OLDEST_POSTGRES} is needed")
+    )
     try:
         migrations.require_current(settings.database_url)
         yield Finding("migrations", True, f"the schema is {migrations.head()}, as this version needs it")
@@ -158,5 +168,6 @@ def check_mail(settings: Settings) -> Iterator[Finding]:
             yield Finding("smtp_host", True, f"{settings.smtp_host} answers")
     except (OSError, smtplib.SMTPException) as error:
         detail = f"The mail server does not take the portal: {type(error).__name__}: {error}."
-        yield Finding("smtp_host", False, f"{detail} Look at smtp_host, smtp_port, smtp_tls, smtp_user and smtp_password.")
-
+        yield Finding(
+            "smtp_host", False, f"{detail} Look at smtp_host, smtp_port, smtp_tls, smtp_user and smtp_password."
+        )

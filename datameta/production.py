@@ -18,7 +18,20 @@ FEWEST_CHARACTERS = 10
 LOWEST_COST = 10
 WORDS = re.compile("change.?me|replace.?me|secret|password|passwort|example|default|insecure|qwert", re.IGNORECASE)
 DEFAULTS = frozenset(
-    ["datameta", "postgres", "postgresql", "admin", "root", "test", "guest", "user", "minioadmin", "1234", "12345678", "letmein"]
+    [
+        "datameta",
+        "postgres",
+        "postgresql",
+        "admin",
+        "root",
+        "test",
+        "guest",
+        "user",
+        "minioadmin",
+        "1234",
+        "12345678",
+        "letmein",
+    ]
 )
 WAY_OUT = "'datameta config check' shows all there is to mend; DATAMETA_PRODUCTION=no starts all the same."
 
@@ -46,18 +59,14 @@ def find_weaknesses(settings: Settings) -> Iterator[tuple[str, str]]:
             "DATAMETA_BASE_URL is missing: set it to the address that others reach the portal by, such as "
             "https://data.example.org; every link is made from it.",
         )
-    if any(is_weak(key.strip()) for key in settings.secret_key.split(",")):
-        yield (
-            "secret_key",
-            "DATAMETA_SECRET_KEY is weak: it has few different characters, or a word of an example in it. Make one with "
-            "'openssl rand -base64 33'.",
-        )
-    if is_weak(settings.monitoring_token):
-        yield (
-            "monitoring_token",
-            "DATAMETA_MONITORING_TOKEN is weak: it has few different characters, or a word of an example in it. Make one "
-            "with 'openssl rand -hex 32'.",
-        )
+    secrets = {"secret_key": settings.secret_key.split(","), "monitoring_token": [settings.monitoring_token]}
+    for name, values in secrets.items():
+        if any(is_weak(value.strip()) for value in values):
+            yield (
+                name,
+                f"DATAMETA_{name.upper()} is weak: it has few different characters, or a word of an example in it. Make "
+                "one with 'openssl rand -hex 32'.",
+            )
     if settings.database_url:
         url = make_url(settings.database_url)
         password = str(url.password or "")

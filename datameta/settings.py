@@ -135,8 +135,8 @@ class Settings:
     base_url: str = _setting("http://127.0.0.1:8080", "Public address of the portal; every link is made from it.", _url)
     production: str = _setting(
         "auto",
-        "Refuse to start with what is unsafe where others reach the portal: 'yes', 'no', or 'auto': if base_url, or the "
-        "address that 'datameta serve' listens on, is not this machine alone.",
+        "Refuse to start with what is unsafe where others reach the portal: 'yes', 'no', or 'auto': if base_url, or "
+        "the address that 'datameta serve' listens on, is not this machine alone.",
         _one_of("auto", "yes", "no"),
     )
     database_url: str = _setting(
@@ -182,7 +182,9 @@ class Settings:
         "", "S3 address as clients reach it. Empty: the same as s3_endpoint.", _optional_url
     )
     s3_region: str = _setting("us-east-1", "S3 region.", _matching(r"\S{1,64}", "one word, such as eu-central-1"))
-    s3_bucket: str = _setting("", "S3 bucket; it must exist.", _matching(r"[^\s/]{0,255}", "the name of a bucket alone"))
+    s3_bucket: str = _setting(
+        "", "S3 bucket; it must exist.", _matching(r"[^\s/]{0,255}", "the name of a bucket alone")
+    )
     s3_path_style: bool = _setting(
         True, "Address the bucket in the path (most own stores) or in the host name (AWS).", _boolean
     )
@@ -220,7 +222,9 @@ class Settings:
         _one_of("auto", "json", "plain"),
     )
     slow_query_ms: int = _setting(
-        500, "Milliseconds from which on a statement to the database is logged as slow. 0: none is.", _integer(0, 600_000)
+        500,
+        "Milliseconds from which on a statement to the database is logged as slow. 0: none is.",
+        _integer(0, 600_000),
     )
     id_users: SiteIdFormat = _setting(SiteIdFormat("DMU-", 8), "Site ids of users, as PREFIX:DIGITS.", _site_id)
     id_groups: SiteIdFormat = _setting(SiteIdFormat("DMG-", 8), "Site ids of groups.", _site_id)
@@ -305,7 +309,9 @@ def _find_text(name: str, in_ini: Mapping[str, str], environ: Mapping[str, str])
         text = Path(place.strip()).read_text("utf-8")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
-        raise SettingsError(f"{source} must be a file with the secret in it; {place!r} can't be read: {reason}.") from None
+        raise SettingsError(
+            f"{source} must be a file with the secret in it; {place!r} can't be read: {reason}."
+        ) from None
     if not text.strip():
         raise SettingsError(f"{source} must be a file with the secret in it; {place!r} is empty.")
     return source, text

@@ -84,7 +84,9 @@ def verify_file(
         return
     assert file.storage_key is not None
     try:
-        found = _examine(storage, file.storage_key, _make_beat(sessions, file_id, lease), "confirmation", gives_up=gives_up)
+        found = _examine(
+            storage, file.storage_key, _make_beat(sessions, file_id, lease), "confirmation", gives_up=gives_up
+        )
     except LeaseLostError:
         log.info("the verification of file %s is no longer ours", file.uuid)
         return

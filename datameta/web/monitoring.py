@@ -32,9 +32,7 @@ def includeme(config: Configurator) -> None:
         ("metrics", "/metrics", _show_metrics),
     ):
         config.add_route(name, path)
-        config.add_view(
-            view, route_name=name, request_method="GET", renderer="json", permission=NO_PERMISSION_REQUIRED
-        )
+        config.add_view(view, route_name=name, request_method="GET", renderer="json", permission=NO_PERMISSION_REQUIRED)
 
 
 def _show_life(context: Any, request: Request) -> Any:

@@ -239,7 +239,9 @@ def test_what_happens_is_counted(watched: Portal) -> None:
         assert grown("datameta_job_seconds_count", task=task, result="done") == 1, task
         assert grown("datameta_job_finished_timestamp_seconds", task=task) > 0
     assert value(after, "datameta_jobs", queue="default", status="failed") == 1
-    assert {sample.labels["part"]: sample.value for sample in after["datameta_ready"].samples} == dict.fromkeys(PARTS, 1)
+    assert {sample.labels["part"]: sample.value for sample in after["datameta_ready"].samples} == dict.fromkeys(
+        PARTS, 1
+    )
 
 
 def test_the_longest_wait_is_that_of_what_is_due(watched: Portal) -> None:
@@ -291,7 +293,12 @@ def test_a_request_is_a_line_with_its_operation_and_no_address(
         portal.app.get("/health/live")
     records = [record for record in caplog.records if record.name == "datameta.access"]
     first, second = (json.loads(logs.JsonFormatter().format(record)) for record in records)
-    assert (first["message"], first["operation"], first["status"], first["user"]) == ("GET 404", "getFile", 404, lab.uuid)
+    assert (first["message"], first["operation"], first["status"], first["user"]) == (
+        "GET 404",
+        "getFile",
+        404,
+        lab.uuid,
+    )
     assert len(answer.headers["X-Request-Id"]) == 32
     assert "DMF-12345678" not in caplog.text
     assert (second["operation"], second["level"]) == ("health-live", "debug")

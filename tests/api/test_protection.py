@@ -49,7 +49,8 @@ def test_other_methods_are_refused_and_nothing_is_sent_back(portal: Portal, meth
 
 
 @pytest.mark.parametrize(
-    "address", ["/assets/", "/assets/../index.html", "/assets/%2e%2e/index.html", "/assets//etc/passwd", "/assets/..%2f.env"]
+    "address",
+    ["/assets/", "/assets/../index.html", "/assets/%2e%2e/index.html", "/assets//etc/passwd", "/assets/..%2f.env"],
 )
 def test_no_folder_is_listed_and_none_is_left(portal: Portal, address: str) -> None:
     answer = portal.app.get(address, expect_errors=True)

@@ -103,9 +103,7 @@ def test_an_empty_database_is_told(run: Run, database_url: str) -> None:
     assert "FAIL  migrations: The database is empty. Run 'datameta db upgrade' first." in result.stdout
 
 
-def test_a_database_that_is_too_old_is_told(
-    run: Run, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_database_that_is_too_old_is_told(run: Run, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datameta.checkup.OLDEST_POSTGRES", 99)
     assert "99 is needed" in lines(run("check", database_url=database_url), "FAIL")[0]
 

@@ -212,7 +212,13 @@ def test_only_secrets_stand_in_files() -> None:
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(None, "No such file"), (b"", "is empty"), (b" \n", "is empty"), (b"\xff\xfe", "not text in UTF-8"), (b"short", "32 char")],
+    [
+        (None, "No such file"),
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b"\xff\xfe", "not text in UTF-8"),
+        (b"short", "32 char"),
+    ],
 )
 def test_a_file_without_a_good_secret_is_told_by_name(tmp_path: Path, content: bytes | None, reason: str) -> None:
     place = tmp_path / "key"
@@ -224,7 +230,9 @@ def test_a_file_without_a_good_secret_is_told_by_name(tmp_path: Path, content: b
 
 
 def test_a_secret_is_given_once(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="DATAMETA_SECRET_KEY and DATAMETA_SECRET_KEY_FILE say the same thing twice"):
+    with pytest.raises(
+        SettingsError, match="DATAMETA_SECRET_KEY and DATAMETA_SECRET_KEY_FILE say the same thing twice"
+    ):
         read_settings({}, {"DATAMETA_SECRET_KEY": KEY, "DATAMETA_SECRET_KEY_FILE": str(tmp_path)})
 
 
