@@ -82,7 +82,7 @@ def shared(folder: Path) -> Iterator[None]:
             shutil.rmtree(left)
     with tempfile.TemporaryDirectory(prefix=PREFIX, dir=folder) as place, _locked(Path(place)):
         os.environ[FOLDER_VARIABLE] = place
-        former, values.ValueClass = values.ValueClass, values.MultiProcessValue()
+        former, values.ValueClass = values.ValueClass, values.MultiProcessValue()  # type: ignore[no-untyped-call]
         try:
             yield
         finally:

@@ -64,7 +64,7 @@ def find_weaknesses(settings: Settings) -> Iterator[tuple[str, str]]:
         if any(is_weak(value.strip()) for value in values):
             yield (
                 name,
-                f"DATAMETA_{name.upper()} is weak: it has few different characters, or a word of an example in it. Make "
+                f"DATAMETA_{name.upper()} is weak: it has few different characters, or a word of an example. Make "
                 "one with 'openssl rand -hex 32'.",
             )
     if settings.database_url:

@@ -40,7 +40,7 @@ QUERY = """
     ORDER BY job.id DESC
 """
 MEASURE = """
-    SELECT job.queue_name, job.status::text, count(*) AS count,
+    SELECT job.queue_name, job.status::text, count(*) AS jobs,
            max(extract(epoch FROM now() - greatest(
                job.scheduled_at,
                (SELECT max(at) FROM procrastinate_events WHERE job_id = job.id AND type IN ('deferred', 'retried'))
@@ -84,7 +84,7 @@ def measure_queues(connection: Connection) -> QueueView:
     """Return what the queues hold, by name."""
     rows = connection.execute(text(MEASURE)).all()
     return QueueView(
-        {(row.queue_name, row.status): row.count for row in rows},
+        {(row.queue_name, row.status): row.jobs for row in rows},
         {row.queue_name: float(row.waits) for row in rows if row.waits is not None},
     )
 

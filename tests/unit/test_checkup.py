@@ -98,7 +98,7 @@ def test_a_database_is_looked_at(run: Run, database_url: str) -> None:
 
 
 def test_an_empty_database_is_told(run: Run, database_url: str) -> None:
-    result = run("check", database_url=database_url.replace("/datameta", "/postgres", 1))
+    result = run("check", database_url=database_url.replace("/datameta?", "/postgres?"))
     assert result.exit_code == 1
     assert "FAIL  migrations: The database is empty. Run 'datameta db upgrade' first." in result.stdout
 
