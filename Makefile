@@ -93,10 +93,10 @@ lock: $(VENV)/.installed-test
 sbom: $(VENV)/.installed $(AUDIT)/.installed
 	$(AUDIT)/bin/cyclonedx-py requirements --output-reproducible --of JSON -o sbom.json requirements.lock
 
-## audit: look for known vulnerabilities in what is locked (needs pypi.org), and at the source with bandit
+## audit: look for known vulnerabilities in what is locked (asks pypi.org), and at the source with bandit
 audit: $(AUDIT)/.installed
 	$(AUDIT)/bin/bandit --quiet --recursive --configfile pyproject.toml datameta
-	$(AUDIT)/bin/pip-audit --require-hashes --disable-pip --requirement requirements.lock
+	$(AUDIT)/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
 
 ## clean: remove the environment and the demo portal's data
 clean:

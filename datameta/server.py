@@ -413,7 +413,7 @@ def serve(
 
     def announce_address() -> None:
         if announce:
-            shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+            shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 # nosec B104
             announce(f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}")
 
     with listener:

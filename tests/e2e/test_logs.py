@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,7 @@ def work(served: Served, secrets: Secrets) -> None:
     secrets.add("key", demo["lab_key"], demo["bot_key"])
     lab, bot = (listen(secrets, served.address, demo[f"{name}_key"]) for name in ("lab", "bot"))
     run_main_job(lab, bot, "S1")
+    assert curl(f"{served.address}/health/live")[0] == 200
     email, password = next(iter(demo["passwords"].items()))
     sign_in(served, secrets, email, password)
     reset_password(served, secrets, email)
@@ -102,7 +104,7 @@ def sign_in(served: Served, secrets: Secrets, email: str, password: str) -> None
         factor = call("POST", f"/users/{user}/totp", {"password": password})
         secret = factor["secret"]
         code = pyotp.TOTP(secret).now()
-        confirmed = call("PUT", f"/users/{user}/totp", {"otp": code})
+        confirmed = call("PUT", f"/users/{user}/totp", {"code": code})
         secrets.add("second factor", secret, code)
         secrets.add("recovery code", *confirmed["recoveryCodes"])
         call("DELETE", "/sessions/current")
@@ -232,8 +234,6 @@ def test_what_a_killed_portal_left_is_removed(watched: Served, tmp_path: Path) -
 
 
 def test_a_worker_alone_serves_its_own_metrics(tmp_path: Path) -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         refused = run_datameta("worker", "--metrics-port", str(port), "--home", str(tmp_path))
