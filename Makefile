@@ -89,9 +89,10 @@ lock: $(VENV)/.installed-test
 	$(COMPILE) --upgrade --extra test setup.py -o requirements-test.lock
 	$(COMPILE_AUDIT) --upgrade setup.py -o requirements-audit.lock
 
-## sbom: write sbom.json, what a portal is made of, as CycloneDX
+## sbom: write what a portal is made of, as CycloneDX: sbom.json, and sbom-frontend.json for the browser application
 sbom: $(VENV)/.installed $(AUDIT)/.installed
 	$(AUDIT)/bin/cyclonedx-py requirements --output-reproducible --of JSON -o sbom.json requirements.lock
+	$(BIN)/python frontend/build.py npm sbom --silent --package-lock-only --omit dev --sbom-format cyclonedx > sbom-frontend.json
 
 ## audit: look for known vulnerabilities in what is locked (asks pypi.org), and at the source with bandit
 audit: $(AUDIT)/.installed
