@@ -1,5 +1,6 @@
 """What protects browsers and the portal itself, whatever is asked for."""
 
+import logging
 from dataclasses import replace
 
 import pytest
@@ -63,3 +64,14 @@ def test_no_file_of_the_source_is_served(portal: Portal, address: str) -> None:
     page = portal.app.get("/")
     # Any address that is not the API's is the browser application's, which says itself that there is nothing.
     assert portal.app.get(address).body == page.body
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "Forwarded", "X-Client-IP"])
+def test_what_says_to_be_from_elsewhere_is_not_believed(
+    portal: Portal, caplog: pytest.LogCaptureFixture, header: str
+) -> None:
+    said = "for=203.0.113.9" if header == "Forwarded" else "203.0.113.9"
+    with caplog.at_level(logging.INFO):
+        portal.app.get(f"{API}/site", headers={header: said}, extra_environ={"REMOTE_ADDR": "192.0.2.1"})
+    [record] = [record for record in caplog.records if record.name == "datameta.access"]
+    assert record.facts["ip"] == "192.0.2.1"
