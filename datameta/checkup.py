@@ -78,7 +78,7 @@ def check_strength(settings: Settings, host: str) -> Iterator[Finding]:
     yield from weaknesses
     if not weaknesses:
         yield Finding("production", True, "yes: nothing is weak or missing")
-    if not settings.base_url.startswith("https:"):
+    if not settings.base_url.startswith("https:") and "base_url" not in [finding.name for finding in weaknesses]:
         yield Finding("base_url", None, "It is not https: passwords and keys are sent for all on the way to read.")
     if settings.storage_check != "refuse":
         yield Finding(
