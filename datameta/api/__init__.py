@@ -3,7 +3,7 @@
 Route, method and publicity of a view come from the specification; a view only names its operation.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib import import_module
 from importlib.resources import files
@@ -81,6 +81,28 @@ def link_next_page(request: Request, cursor: str | None) -> None:
         following = urlencode({**{name: request.GET[name] for name in request.GET if name in known}, "cursor": cursor})
         address = f"{request.portal_settings.base_url}{request.path}?{following}"
         request.response.headers["Link"] = f'<{address}>; rel="next"'
+
+
+def stream_list(request: Request, pages: Iterable[list[Any]]) -> Response:
+    """Return an answer with a list that is made page after page, as it is sent."""
+    # The check of the answer would read all of it into memory first.
+    request.environ["pyramid_openapi3.validate_response"] = False
+
+    def write() -> Iterator[bytes]:
+        separator = b"["
+        for page in pages:
+            if page:
+                # A page's own brackets are left out.
+                yield separator + orjson.dumps(page)[1:-1]
+                separator = b","
+        yield b"]"
+
+    return Response(app_iter=write(), content_type="application/json", charset=None)
+
+
+def wants_only_good(request: Request) -> bool:
+    """Say whether, of many things, those that are right are to be made though others are wrong."""
+    return bool(request.openapi_validated.parameters.query.get("only") == "good")
 
 
 @cache

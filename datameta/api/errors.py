@@ -127,9 +127,9 @@ def status_of(error: DataMetaError) -> int:
 
 def render_error(error: DataMetaError) -> Response:
     """Return the response that tells every problem of ``error``."""
-    name = type(error).__name__
-    body = [render_problem(name, problem) for problem in error.problems[:MAX_PROBLEMS]]
-    response = Response(orjson.dumps(body), status=status_of(error), content_type="application/json", charset=None)
+    response = Response(
+        orjson.dumps(render_problems(error)), status=status_of(error), content_type="application/json", charset=None
+    )
     if isinstance(error, UnauthenticatedError):
         response.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, TooManyRequestsError):
@@ -141,6 +141,13 @@ def render_error(error: DataMetaError) -> Response:
     if isinstance(error, MethodNotAllowedError):
         response.headers["Allow"] = error.allowed
     return response
+
+
+def render_problems(error: DataMetaError | None) -> list[dict[str, Any]]:
+    """Return the problems of an error, if there is one, as the API writes them."""
+    if error is None:
+        return []
+    return [render_problem(type(error).__name__, problem) for problem in error.problems[:MAX_PROBLEMS]]
 
 
 def render_problem(exception: str, problem: Problem) -> dict[str, Any]:

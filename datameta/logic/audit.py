@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, or_, s
 from sqlalchemy.orm import Session
 
 from datameta.authz import Actor, Origin, may_administer_site, may_view_user_events
+from datameta.batches import insert_rows
 from datameta.clock import to_wire
 from datameta.errors import ForbiddenError
 from datameta.identifiers import find_by_id, parse_uuid
@@ -62,9 +63,9 @@ def record_events(
         "request_id": source.request_id,
         "ip": source.ip,
     }
-    rows = [{**common, **_name_entity(entity), "before": before, "after": after} for entity, before, after in changes]
+    rows = [{**_name_entity(entity), "before": before, "after": after} for entity, before, after in changes]
     if rows:
-        db.execute(insert(AuditEvent), rows)
+        insert_rows(db, AuditEvent, rows, common=common)
         EVENTS.labels(event).inc(len(rows))
 
 
@@ -210,7 +211,7 @@ def _name_entity(entity: Any) -> dict[str, Any]:
     if entity is None:
         return {"entity_type": None, "entity_uuid": None, "entity_site_id": None}
     return {
-        "entity_type": type(entity).__name__,
+        "entity_type": getattr(entity, "entity_type", None) or type(entity).__name__,
         "entity_uuid": entity.uuid,
         "entity_site_id": getattr(entity, "site_id", None),
     }

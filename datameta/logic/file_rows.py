@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import delete, func
@@ -105,8 +106,8 @@ def describe(file: File) -> dict[str, str]:
     return {"name": file.name, "checksum": file.checksum}
 
 
-def is_bound(file: File) -> bool:
-    """Say whether the file is part of a submission or of a service's answer."""
+def is_bound(file: Any) -> bool:
+    """Say whether the file, an entity or a row, is part of a submission or of a service's answer."""
     return file.submission_id is not None or file.service_execution_id is not None
 
 

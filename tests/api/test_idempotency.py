@@ -44,11 +44,15 @@ CASES = [
     Case("/files", lambda client: {"name": "a.fq", "checksum": CHECKSUM}, "/staged/files"),
     Case("/metadatasets", lambda client: {"record": {"ID": "1"}}, "/staged/metadatasets"),
     Case("/submissions", make_submission, "/submissions"),
+    Case("/rpc/stage-metadatasets", lambda client: {"records": [{"ID": "1"}]}, "/staged/metadatasets"),
+    Case("/rpc/announce-files", lambda client: {"files": [{"name": "a", "checksum": CHECKSUM}]}, "/staged/files"),
 ]
 OTHER_BODIES = {
     "/files": {"name": "b.fq", "checksum": CHECKSUM},
     "/metadatasets": {"record": {"ID": "2"}},
     "/submissions": {"metadatasetIds": [], "fileIds": []},
+    "/rpc/stage-metadatasets": {"records": [{"ID": "2"}]},
+    "/rpc/announce-files": {"files": []},
 }
 
 
