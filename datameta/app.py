@@ -11,8 +11,10 @@ from pyramid.request import Request
 from datameta import embedded, migrations
 from datameta.authz import Origin
 from datameta.database import Database
+from datameta.logic.health import Health
 from datameta.logic.ownership import claim_store
 from datameta.logic.sheets import SheetReader
+from datameta.production import require_strength
 from datameta.settings import Settings
 from datameta.storage import Storage, StorageUnavailableError, open_storage
 from datameta.vault import open_vault
@@ -38,15 +40,21 @@ def open_app(settings: Settings) -> Any:
 
     Without a configured database it holds the portal's own until the process ends, and brings it up
     to date; a configured one must be up to date, else it raises ``migrations.SchemaError``. Raises
-    ``StorageCheckError``.
+    ``StorageCheckError``, and ``SettingsError`` where others reach a portal with weak settings.
     """
+    require_strength(settings)
     url = settings.database_url or embedded.hold(settings.home)
     if settings.database_url:
         migrations.require_current(url)
     else:
         migrations.upgrade(url)
     storage = open_tested_storage(settings, url)
-    return make_app(settings, Database(url, pool_size=settings.database_pool), storage)
+    return make_app(settings, open_database(settings, url), storage)
+
+
+def open_database(settings: Settings, url: str, *, pool_size: int | None = None) -> Database:
+    """Return the database at ``url`` as the settings want it used."""
+    return Database(url, pool_size=pool_size or settings.database_pool, slow_query_ms=settings.slow_query_ms)
 
 
 def open_tested_storage(settings: Settings, url: str) -> Storage:
@@ -89,6 +97,8 @@ def make_app(settings: Settings, database: Database, storage: Storage) -> Any:
     config.add_request_method(lambda request: storage, "storage", property=True)
     config.add_request_method(lambda request: database, "database", property=True)
     config.add_request_method(_open_session, "db", reify=True)
+    health = Health(database, storage)
+    config.add_request_method(lambda request: health, "health", property=True)
     vault = open_vault(settings)
     config.add_request_method(lambda request: vault, "vault", property=True)
     config.add_request_method(_make_origin, "origin", reify=True)

@@ -5,6 +5,7 @@
 * ``autocommit``: single reads that need no transaction, such as "who is this?".
 """
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,13 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import sessionmaker
 from zope.sqlalchemy.datamanager import STATUS_CHANGED
 
+from datameta import logs
+from datameta.metrics import SLOW_QUERIES
+
+log = logging.getLogger(__name__)
+
+STATEMENT_LENGTH = 1000
+
 MIGRATION_LOCK = 0x44415441  # "DATA" in ASCII: any number that no other advisory lock of the portal uses.
 SWEEP_LOCK = 0x44415442
 SEAL_LOCK = 0x44415443
@@ -32,7 +40,7 @@ TRUSTED_SECONDS = 1.0
 class Database:
     """An engine and its sessions."""
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10, slow_query_ms: int = 0) -> None:
         self.url = url
         self.engine: Engine = create_engine(
             url,
@@ -47,6 +55,8 @@ class Database:
         )
         event.listen(self.engine, "checkin", _note_use)
         event.listen(self.engine, "checkout", self._try_connection)
+        if slow_query_ms:
+            _log_slow_queries(self.engine, slow_query_ms)
         self.autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self.sessions = sessionmaker(self.engine, expire_on_commit=False)
         self.request_session = sessionmaker(self.engine)
@@ -77,6 +87,23 @@ class Database:
             finally:
                 if acquired:
                     connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
+
+
+def _log_slow_queries(engine: Engine, least_ms: int) -> None:
+    """Log each statement that takes so long, without what it was given, under the operation or job that sent it."""
+
+    def begin(connection: Connection, *rest: Any) -> None:
+        connection.info["began"] = time.monotonic()
+
+    def end(connection: Connection, cursor: Any, statement: str, *rest: Any) -> None:
+        ms = (time.monotonic() - connection.info["began"]) * 1000
+        if ms >= least_ms:
+            facts = {"query_ms": round(ms), "statement": " ".join(statement.split())[:STATEMENT_LENGTH]}
+            log.warning("slow query", extra={"facts": facts})
+            SLOW_QUERIES.labels(logs.get_operation()).inc()
+
+    event.listen(engine, "before_cursor_execute", begin)
+    event.listen(engine, "after_cursor_execute", end)
 
 
 class Prepared:

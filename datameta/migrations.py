@@ -1,5 +1,6 @@
 """The schema's versions: brought up to date by one process at a time, and never served if unknown."""
 
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -66,10 +67,23 @@ def require_current(url: str) -> None:
         raise SchemaError("The database is empty. Run 'datameta db upgrade' first.")
     if found == head():
         return
-    known = {script.revision for script in ScriptDirectory.from_config(make_config(url)).walk_revisions()}
-    if found in known:
+    if found in list_known():
         raise SchemaError(f"The database has schema {found}; this version needs {head()}. Run 'datameta db upgrade'.")
     raise SchemaError(f"The database has schema {found}, which is newer than this DataMeta. Upgrade DataMeta.")
+
+
+@cache
+def list_known() -> frozenset[str]:
+    """Return every revision that this version of the portal knows."""
+    return frozenset(script.revision for script in ScriptDirectory.from_config(make_config("")).walk_revisions())
+
+
+def serves_on(found: str | None) -> bool:
+    """Say whether a portal that runs already may go on with this revision: its own, or one made after it was started.
+
+    A migration leaves alone what the version before needs (CONTRIBUTING.md), so that an upgrade stops nobody.
+    """
+    return found is not None and (found == head() or found not in list_known())
 
 
 def find_drift(url: str) -> list[Any]:

@@ -20,6 +20,7 @@ from datameta.batches import insert_rows
 from datameta.clock import to_wire
 from datameta.errors import ForbiddenError
 from datameta.identifiers import find_by_id, parse_uuid
+from datameta.metrics import EVENTS
 from datameta.models import AuditEvent, AuditPending, AuditSeal, User
 from datameta.paging import make_cursor, parse_cursor
 
@@ -65,6 +66,7 @@ def record_events(
     rows = [{**_name_entity(entity), "before": before, "after": after} for entity, before, after in changes]
     if rows:
         insert_rows(db, AuditEvent, rows, common=common)
+        EVENTS.labels(event).inc(len(rows))
 
 
 def changed(before: Values, after: Values) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -86,6 +86,13 @@ def add_user(url: str) -> None:
     database.dispose()
 
 
+def test_a_new_database_has_no_account(url: str) -> None:
+    migrations.upgrade(url)
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM users")) == 0
+
+
 def test_an_upgrade_of_the_newest_schema_keeps_the_data(url: str) -> None:
     migrations.upgrade(url)
     add_user(url)
