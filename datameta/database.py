@@ -51,7 +51,7 @@ class Database:
             hide_parameters=True,
             # Python's own takes several times as long, of which long lists consist.
             json_deserializer=orjson.loads,
-            connect_args={"connect_timeout": 5, "options": "-c timezone=UTC -c lock_timeout=30s"},
+            connect_args={"connect_timeout": 5, "options": "-c timezone=UTC -c lock_timeout=30s -c jit=off"},
         )
         event.listen(self.engine, "checkin", _note_use)
         event.listen(self.engine, "checkout", self._try_connection)

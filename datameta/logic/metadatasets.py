@@ -42,6 +42,7 @@ from datameta.identifiers import (
     to_identifier,
 )
 from datameta.logic import audit
+from datameta.logic.blocks import may_await
 from datameta.logic.bulk import Outcome, list_outcomes, refuse_all
 from datameta.logic.records import StoredRecord, check_sent_record
 from datameta.logic.rulebook import load_rulebook
@@ -49,6 +50,7 @@ from datameta.models import (
     File,
     FileReference,
     MetaDataSet,
+    SearchBlock,
     Service,
     ServiceExecution,
     Submission,
@@ -351,7 +353,8 @@ def _choose(statement: Select[Any], db: Session, actor: Actor, query: Query, cur
 
 
 def _matches_query(db: Session, actor: Actor, query: Query) -> ColumnElement[bool]:
-    conditions: list[ColumnElement[bool]] = [MetaDataSet.submission_id.is_not(None)]
+    # Of the submission itself, so that the database may begin with the first of these.
+    conditions: list[ColumnElement[bool]] = [Submission.id.is_not(None)]
     if query.submitted_after is not None:
         conditions.append(Submission.submitted_at > query.submitted_after)
     if query.submitted_before is not None:
@@ -362,4 +365,6 @@ def _matches_query(db: Session, actor: Actor, query: Query) -> ColumnElement[boo
             ServiceExecution.metadataset_id == MetaDataSet.id, ServiceExecution.service_id == service_id
         )
         conditions.append(~executed)
+        # Where a service has answered for all, not one set need be looked at.
+        conditions.append(Submission.id.in_(select(SearchBlock.submission_id).where(may_await(service_id))))
     return and_(*conditions)

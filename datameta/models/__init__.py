@@ -26,6 +26,7 @@ from datameta.models.metadata import (
     UniqueClaim,
     VocabularyTerm,
 )
+from datameta.models.search import SearchAnswer, SearchBlock
 from datameta.models.services import Service, ServiceExecution, ServiceUser
 from datameta.models.submissions import Submission
 
@@ -53,6 +54,8 @@ __all__ = [
     "Registration",
     "RuleCondition",
     "RulebookVersion",
+    "SearchAnswer",
+    "SearchBlock",
     "Service",
     "ServiceExecution",
     "ServiceUser",
