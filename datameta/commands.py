@@ -25,7 +25,7 @@ from sqlalchemy.exc import OperationalError
 
 from datameta import __version__, embedded, migrations, server
 from datameta.api import PREFIX
-from datameta.app import StorageCheckError, make_app, open_tested_storage
+from datameta.app import StorageCheckError, make_app, open_replica, open_tested_storage
 from datameta.clock import utc_now
 from datameta.credentials import make_password
 from datameta.database import SWEEP_LOCK, Database
@@ -104,7 +104,8 @@ def serve(settings: Settings, host: str, port: int, workers: int, no_worker: boo
 
         def open_worker() -> Any:
             database = Database(url, pool_size=settings.database_pool)
-            return make_app(settings, database, open_storage(settings, proves_md5=proves_md5))
+            store = open_storage(settings, proves_md5=proves_md5)
+            return make_app(settings, database, store, open_replica(settings, database))
 
         def do_jobs(announce_ready: Callable[[server.Stop], None]) -> None:
             database = Database(url, pool_size=WORKER_POOL + settings.verification_jobs)

@@ -5,8 +5,9 @@
 * ``autocommit``: single reads that need no transaction, such as "who is this?".
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import zope.sqlalchemy
 from sqlalchemy import Engine, create_engine, text
@@ -23,7 +24,7 @@ REPORT_LOCK = 0x44415445
 class Database:
     """An engine and its sessions."""
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10, connect_args: Mapping[str, Any] | None = None) -> None:
         self.url = url
         self.engine: Engine = create_engine(
             url,
@@ -33,7 +34,11 @@ class Database:
             pool_pre_ping=True,
             # What was sent does not belong into the log, into which the text of a failure goes.
             hide_parameters=True,
-            connect_args={"connect_timeout": 5, "options": "-c timezone=UTC -c lock_timeout=30s"},
+            connect_args={
+                "connect_timeout": 5,
+                "options": "-c timezone=UTC -c lock_timeout=30s",
+                **(connect_args or {}),
+            },
         )
         self.autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self.sessions = sessionmaker(self.engine, expire_on_commit=False)

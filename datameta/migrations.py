@@ -1,5 +1,6 @@
 """The schema's versions: brought up to date by one process at a time, and never served if unknown."""
 
+import re
 from importlib.resources import files
 from typing import Any
 
@@ -16,8 +17,8 @@ from datameta.models import Base
 
 
 def is_ours(name: str | None, kind: str, parents: Any) -> bool:
-    """Say whether Alembic is to compare a table: the job queue's own are not in the models."""
-    return not (kind == "table" and str(name).startswith("procrastinate_"))
+    """Say whether Alembic is to compare a table: the job queue's own are not in the models, nor are partitions."""
+    return not (kind == "table" and re.match(r"procrastinate_|(audit_events|unique_claims)_(\d+|default)$", str(name)))
 
 
 COMPARISON: dict[str, Any] = {"compare_type": True, "compare_server_default": True, "include_name": is_ours}

@@ -17,6 +17,8 @@ from pyramid.request import Request
 from pyramid.response import Response
 from pyramid.security import NO_PERMISSION_REQUIRED
 
+from datameta.api import reading
+
 PREFIX = "/api/v1"
 SPEC_PATH = files("datameta.api").joinpath("openapi.yaml")
 METHODS = ("get", "put", "post", "delete")
@@ -110,6 +112,8 @@ def includeme(config: Configurator) -> None:
         config.add_view(_make_method_refusal(allowed), route_name=path, permission=NO_PERMISSION_REQUIRED)
     for path, method, described in iterate_operations(spec):
         view, validated = _views[described["operationId"]]
+        if described["operationId"] in reading.OPERATIONS:
+            view = reading.read_replica(view)
         is_public = described.get("security") == []
         config.add_view(
             lambda context, request, view=view: view(request),
