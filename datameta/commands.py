@@ -46,6 +46,18 @@ from datameta.vault import open_vault
 
 THREADS = 8
 WORKER_POOL = 4
+FIXED = (
+    "home",
+    "database_url",
+    "body_max_bytes",
+    "upload_max_bytes",
+    "sheet_max_bytes",
+    "storage",
+    "s3_endpoint",
+    "s3_bucket",
+    "storage_check",
+)
+"""The settings that a reload leaves as they were: what was opened and tried at the start, and the server's limits."""
 
 
 REFUSALS = (
@@ -91,8 +103,19 @@ def installation(command: Callable[..., Any]) -> Callable[..., Any]:
 def serve(settings: Settings, host: str, port: int, workers: int, no_worker: bool, with_demo: bool) -> None:
     """Serve the portal until told to stop, and do its jobs (mails, cleaning up) in one process more."""
     port = port or _find_free_port(host)
-    if settings.base_url == Settings.base_url:
-        settings = dataclasses.replace(settings, base_url=f"http://{host}:{port}")
+    files_named = click.get_current_context().params
+
+    def settle(settings: Settings) -> Settings:
+        if settings.base_url == Settings.base_url:
+            return dataclasses.replace(settings, base_url=f"http://{host}:{port}")
+        return settings
+
+    def read_again() -> Settings:
+        """Return the settings as they are now, but for what the whole server goes by."""
+        read = settle(_read_settings(files_named["home"], files_named["config"]))
+        return dataclasses.replace(read, **{name: getattr(settings, name) for name in FIXED})
+
+    settings = settle(settings)
     with _open_url(settings) as url:
         if settings.database_url:
             migrations.require_current(url)
@@ -103,11 +126,13 @@ def serve(settings: Settings, host: str, port: int, workers: int, no_worker: boo
         proves_md5 = open_tested_storage(settings, url).proves_md5
 
         def open_worker() -> Any:
+            settings = read_again()
             database = Database(url, pool_size=settings.database_pool)
             store = open_storage(settings, proves_md5=proves_md5)
             return make_app(settings, database, store, open_replica(settings, database))
 
         def do_jobs(announce_ready: Callable[[server.Stop], None]) -> None:
+            settings = read_again()
             database = Database(url, pool_size=WORKER_POOL + settings.verification_jobs)
             run_worker(_open_site(settings, database, open_storage(settings, proves_md5=proves_md5)), announce_ready)
 

@@ -370,7 +370,9 @@ def main(port: int) -> None:
             password, key = add_admin(site)
             click.echo(f"{site.address} is served. Sign in as admin@example.org with {password}")
             click.echo(f"An API key: {key}\nEverything is in {folder}; Ctrl-C ends it.")
-            signal.sigwait([signal.SIGINT, signal.SIGTERM])
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+            with suppress(KeyboardInterrupt):
+                signal.pause()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
