@@ -118,7 +118,6 @@ def make_app(settings: Settings, database: Database, storage: Storage, replica: 
     return trust_proxies(config.make_wsgi_app(), settings.trusted_proxies)
 
 
-
 def _make_origin(request: Request) -> Origin:
     """Return where the request comes from, with an id under which log and audit know it."""
     return Origin(ip=request.remote_addr, request_id=uuid4().hex)

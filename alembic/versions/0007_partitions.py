@@ -135,14 +135,13 @@ def _add_references() -> None:
 def _move_claims(*, partitions: int) -> None:
     """Copy the claims into a new table, with so many partitions or none; the indexes are built when it is full."""
     op.rename_table("unique_claims", "unique_claims_former")
-    options = {"postgresql_partition_by": "HASH (value_hash)"} if partitions else {}
     op.create_table(
         "unique_claims",
         sa.Column("metadatum_id", sa.BigInteger(), nullable=False),
         sa.Column("scope", sa.BigInteger(), nullable=False),
         sa.Column("value_hash", sa.LargeBinary(length=32), nullable=False),
         sa.Column("metadataset_id", sa.BigInteger(), nullable=False),
-        **options,
+        postgresql_partition_by="HASH (value_hash)" if partitions else None,
     )
     for number in range(partitions):
         op.execute(

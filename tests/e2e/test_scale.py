@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +59,7 @@ class Load:
     stop: threading.Event = field(default_factory=threading.Event)
     numbers: Iterator[int] = field(default_factory=lambda: iter(range(10**9)))
     lock: threading.Lock = field(default_factory=threading.Lock)
+    clients: list[Future[None]] = field(default_factory=list)
 
     def take_number(self) -> int:
         with self.lock:
@@ -121,13 +122,12 @@ class Load:
         """Keep the clients busy until the block ends; what one of them finds wrong is raised."""
         with ThreadPoolExecutor() as pool:
             actions = [self.read, self.read, self.keep_staged, self.submit, self.send_file]
-            clients = [pool.submit(self.repeat, action) for action in actions]
-            self.clients = clients
+            self.clients = [pool.submit(self.repeat, action) for action in actions]
             try:
                 yield
             finally:
                 self.stop.set()
-        for client in clients:
+        for client in self.clients:
             client.result()
 
     def settle(self) -> int:
@@ -136,7 +136,9 @@ class Load:
         deadline = time.monotonic() + DEADLINE_SECONDS
         while len(self.attempts) < wanted:
             assert time.monotonic() < deadline, "the site answers no more"
-            assert not any(client.done() for client in self.clients), [client for client in self.clients if client.done()]
+            assert not any(client.done() for client in self.clients), [
+                client for client in self.clients if client.done()
+            ]
             time.sleep(0.02)
         return len(self.attempts)
 

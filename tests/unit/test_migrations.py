@@ -118,6 +118,9 @@ READ = {
 }
 
 
+CHANGES = ("UPDATE {} SET event = 'x'", "DELETE FROM {}", "TRUNCATE {} CASCADE")
+
+
 def read_rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
     """Return what the migration of partitions moves."""
     engine = create_engine(url, poolclass=NullPool)
@@ -164,10 +167,14 @@ def test_what_is_there_is_moved_into_partitions_and_back(url: str, first: int) -
         run(url, "INSERT INTO audit_events (event) VALUES ('login.ok')")
         rows = read_rows(url)
         assert rows["events"][-1][0] == rows["pending"][-1][0] == first + 200 + number
-        for statement in ("UPDATE audit_events SET event = 'x'", "DELETE FROM audit_events", "TRUNCATE audit_events CASCADE"):
+        for statement in (
+            "UPDATE audit_events SET event = 'x'",
+            "DELETE FROM audit_events",
+            "TRUNCATE audit_events CASCADE",
+        ):
             with pytest.raises(ProgrammingError, match="rows of audit_events are never changed or removed"):
                 run(url, statement)
-        with pytest.raises(IntegrityError, match="pk_unique_claims|unique_claims_.*_pkey"):
+        with pytest.raises(IntegrityError, match="unique constraint"):
             run(url, "INSERT INTO unique_claims SELECT * FROM unique_claims LIMIT 1")
         for table in ("audit_pending (event_id) VALUES (0)", "audit_seals (event_id, hash) VALUES (0, '')"):
             with pytest.raises(IntegrityError, match="event_id_audit_events"):
@@ -210,7 +217,7 @@ def test_partitions_of_the_audit_are_made_ahead(url: str) -> None:
     tables = do(url, lambda db: db.scalars(text(query)).all())
     assert len(tables) == 7
     for table in tables:
-        for statement in ("UPDATE {} SET event = 'x'", "DELETE FROM {}", "TRUNCATE {} CASCADE"):
+        for statement in CHANGES:
             with pytest.raises(ProgrammingError, match=f"rows of {table} are never changed or removed"):
                 run(url, statement.format(table))
 
