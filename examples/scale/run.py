@@ -260,8 +260,11 @@ class Site:
 
 
 @contextmanager
-def run_site(folder: Path, port: int = 8080) -> Iterator[Site]:
-    """Run a site in ``folder`` until the block ends. Its parts listen on the ports that follow ``port``."""
+def run_site(folder: Path, port: int = 8080, processes: int = 2) -> Iterator[Site]:
+    """Run a site in ``folder`` until the block ends. Its parts listen on the ports that follow ``port``.
+
+    Each portal has so many ``processes``.
+    """
     with ExitStack() as stack:
         # The parts that others need are ended last.
         (folder / "rgw").mkdir()
@@ -285,7 +288,16 @@ def run_site(folder: Path, port: int = 8080) -> Iterator[Site]:
         common = ["--config", str(HERE / "portal.ini")]
         portals = [
             Program(
-                [str(DATAMETA), "serve", *common, "--no-worker", "--workers", "2", "--port", str(port + number)],
+                [
+                    str(DATAMETA),
+                    "serve",
+                    *common,
+                    "--no-worker",
+                    "--workers",
+                    str(processes),
+                    "--port",
+                    str(port + number),
+                ],  # fmt: skip
                 folder,
                 f"portal{number}",
                 # A folder for each: they share nothing.

@@ -200,7 +200,7 @@ def test_what_somebody_was_told_is_done_everybody_sees_at_once(site: Mirrored, l
         submit(lab, f"S{number}")
         for reader in (lab, other):
             found = reader.get("/search", params={"q": f"S{number}"}).json
-            assert [row["record"]["Sample"] for row in found["rows"]] == [f"S{number}"]
+            assert [row["metadataset"]["record"]["Sample"] for row in found["rows"]] == [f"S{number}"]
     assert asked.statements
 
 
