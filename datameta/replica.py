@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -27,7 +28,8 @@ log = logging.getLogger(__name__)
 REST_SECONDS = 5
 """A replica that has failed or is late is not asked again for so long: nobody else is to wait for it."""
 POLL_SECONDS = 0.002
-FAILURES = (DBAPIError, PoolTimeoutError)
+FAILURES = (DBAPIError, PoolTimeoutError, psycopg.Error)
+"""Also the driver's own: giving a dead connection back may raise them."""
 IDENTITY = "system_identifier::text || '/' || current_database()"
 ASK_DATABASE = text(f"SELECT pg_current_wal_flush_lsn()::text, {IDENTITY} FROM pg_control_system()")  # noqa: S608
 ASK_REPLICA = text(
@@ -107,7 +109,15 @@ def describe(error: Exception) -> str:
 def _make_sessions(replica: Replica) -> sessionmaker[Session]:
     """Return what opens sessions of the replica, and of its database while the replica can't be reached."""
 
-    class Reading(sessionmaker[Session]):
+    class Reading(Session):
+        def close(self) -> None:
+            # What was read is read; that the replica has gone meanwhile is no failure.
+            try:
+                super().close()
+            except FAILURES as error:
+                replica.rest(describe(error))
+
+    class Sessions(sessionmaker[Session]):
         def __call__(self, **more: Any) -> Session:
             if not replica.is_resting:
                 session = super().__call__(**more)
@@ -120,4 +130,4 @@ def _make_sessions(replica: Replica) -> sessionmaker[Session]:
                     return session
             return replica.database.sessions(**more)
 
-    return Reading(replica.copy.engine, expire_on_commit=False)
+    return Sessions(replica.copy.engine, class_=Reading, expire_on_commit=False)

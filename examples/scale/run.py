@@ -286,18 +286,10 @@ def run_site(folder: Path, port: int = 8080, processes: int = 2) -> Iterator[Sit
             "PYTHONUNBUFFERED": "1",
         }
         common = ["--config", str(HERE / "portal.ini")]
+        serving = [str(DATAMETA), "serve", *common, "--no-worker", "--workers", str(processes)]
         portals = [
             Program(
-                [
-                    str(DATAMETA),
-                    "serve",
-                    *common,
-                    "--no-worker",
-                    "--workers",
-                    str(processes),
-                    "--port",
-                    str(port + number),
-                ],  # fmt: skip
+                [*serving, "--port", str(port + number)],
                 folder,
                 f"portal{number}",
                 # A folder for each: they share nothing.

@@ -40,6 +40,11 @@ class Pair:
         with psycopg.connect(to_psycopg(self.replica_url), autocommit=True) as connection:
             connection.execute(statement.encode())
 
+    def end(self, connection: Any) -> None:
+        """End the replica's side of a connection."""
+        pid = connection.connection.driver_connection.info.backend_pid
+        self.tell_replica(f"SELECT pg_terminate_backend({pid}, 10000)")
+
 
 def to_psycopg(url: str) -> str:
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
@@ -142,7 +147,9 @@ class Asked:
     def __init__(self, database: Database) -> None:
         self.statements: list[str] = []
         self.before: Any = None
+        self.after: Any = None
         event.listen(database.engine, "before_cursor_execute", self.note)
+        event.listen(database.engine, "after_cursor_execute", self.go_on)
 
     def note(self, connection: Any, cursor: Any, statement: str, *more: Any) -> None:
         if "pg_last_wal_replay_lsn" in statement:
@@ -150,6 +157,10 @@ class Asked:
         self.statements.append(statement)
         if self.before is not None:
             self.before(connection)
+
+    def go_on(self, connection: Any, *more: Any) -> None:
+        if self.after is not None:
+            self.after(connection)
 
 
 @pytest.fixture
@@ -237,8 +248,7 @@ def test_a_replica_that_dies_while_it_is_read_is_not_noticed(
 
     def end(connection: Any) -> None:
         asked.before = None
-        pid = connection.connection.driver_connection.info.backend_pid
-        pair.tell_replica(f"SELECT pg_terminate_backend({pid}, 10000)")
+        pair.end(connection)
 
     before = lab.get(operation).body
     asked.before = end
@@ -246,6 +256,26 @@ def test_a_replica_that_dies_while_it_is_read_is_not_noticed(
     assert asked.before is None
     assert "the replica is not read for 5 seconds: AdminShutdown" in caplog.text
     assert "SELECT" not in caplog.text
+
+
+def test_a_replica_that_dies_after_it_was_read_is_not_noticed(
+    pair: Pair, site: Mirrored, lab: Client, asked: Asked
+) -> None:
+    submit(lab, "S1")
+    before = lab.get("/search").json
+    last = 2 * len(asked.statements)
+
+    def end(connection: Any) -> None:
+        if len(asked.statements) == last:
+            asked.after = None
+            pair.end(connection)
+
+    asked.after = end
+    assert lab.get("/search").json == before
+    assert asked.after is None
+    assert len(asked.statements) == last
+    assert site.replica is not None
+    assert site.replica.is_resting
 
 
 def test_a_refusal_is_a_refusal_on_the_replica_too(site: Mirrored, lab: Client, asked: Asked) -> None:
