@@ -1,5 +1,6 @@
 """The schema: one line of versions, the same as the models, and never served if it is another."""
 
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -137,6 +138,24 @@ def do(url: str, action: Callable[[Session], Any]) -> Any:
         database.dispose()
 
 
+def list_indexes(url: str) -> set[str]:
+    """Return the indexes of the audit, as they are written; each partition has them all."""
+    query = """
+        SELECT inhrelid::regclass::text AS place,
+            replace(pg_get_indexdef(indexrelid), ' ON ONLY ', ' ON ') AS definition
+        FROM pg_index LEFT JOIN pg_inherits ON inhrelid = indrelid AND inhparent = 'audit_events'::regclass
+        WHERE indrelid = 'audit_events'::regclass OR inhrelid IS NOT NULL
+    """
+    found: dict[str | None, set[str]] = {}
+    for place, definition in do(url, lambda db: db.execute(text(query)).all()):
+        table, kind = re.fullmatch(r"CREATE (?:UNIQUE )?INDEX \S+ ON public\.(\S+) (USING .+)", definition).groups()
+        assert table == place or place is None
+        found.setdefault(place, set()).add(kind)
+    whole = found.pop(None)
+    assert all(indexes == whole for indexes in found.values())
+    return whole
+
+
 def count_partitions(url: str, table: str) -> int:
     return int(do(url, lambda db: db.scalar(text(f"SELECT count(*) FROM pg_partition_tree('{table}') WHERE isleaf"))))
 
@@ -156,12 +175,14 @@ def test_what_is_there_is_moved_into_partitions_and_back(url: str, first: int) -
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(audit, "SEAL_BATCH", 100)
         assert do(url, audit.seal_events) == 100
+    indexes = list_indexes(url)
     rows = read_rows(url)
     assert [len(found) for found in rows.values()] == [200, 100, 100, 200]
     for number, move in enumerate((migrations.upgrade, migrations.downgrade, migrations.upgrade)):
         move(url, before if move is migrations.downgrade else "0007")
         assert read_rows(url) == rows
         assert (count_partitions(url, "unique_claims") == 16) is (move is migrations.upgrade)
+        assert list_indexes(url) == indexes
         assert do(url, audit.find_broken_seal) is None
         # The numbers go on, the trigger notes what is new, and nothing that was written can be changed.
         run(url, "INSERT INTO audit_events (event) VALUES ('login.ok')")
