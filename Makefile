@@ -11,11 +11,12 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 N ?= 200000
 SEED ?= $(shell date +%s)
 KILLS ?= 150
+SETS ?= 1000000
 
 PORTAL := datameta/web/portal/index.html
 FRONTEND := $(shell find frontend -type f -not -path '*/node_modules/*' -not -name schema.d.ts 2>/dev/null)
 
-.PHONY: run portal test test-portal check test-faults soak-faults fuzz bench docs screenshots pictures lock clean
+.PHONY: run portal test test-portal test-scale check test-faults soak-faults fuzz bench docs screenshots pictures lock clean
 
 ## run: serve a demo portal on http://127.0.0.1:8080
 run: $(VENV)/.installed $(PORTAL)
@@ -42,6 +43,10 @@ test: $(VENV)/.installed-test $(PORTAL)
 ## test-portal: the browser application, as people use it, in Debian's Chromium
 test-portal: $(VENV)/.installed-test $(PORTAL)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/portal
+
+## test-scale: that lists, searches and submissions look at some of a million sets only (SETS=1000000)
+test-scale: $(VENV)/.installed-test
+	DATAMETA_SCALE_SETS=$(SETS) $(BIN)/python -m pytest -q tests/scale
 
 ## test-faults: what is killed, stopped, frozen and cut off loses nothing (KILLS=150, SEED=the time)
 test-faults: $(VENV)/.installed-test

@@ -36,7 +36,7 @@ class Database:
             hide_parameters=True,
             connect_args={
                 "connect_timeout": 5,
-                "options": "-c timezone=UTC -c lock_timeout=30s",
+                "options": "-c timezone=UTC -c lock_timeout=30s -c jit=off",
                 **(connect_args or {}),
             },
         )

@@ -32,11 +32,13 @@ from datameta.identifiers import (
     to_identifier,
 )
 from datameta.logic import audit, records
+from datameta.logic.blocks import may_await
 from datameta.logic.rulebook import load_rulebook
 from datameta.models import (
     File,
     FileReference,
     MetaDataSet,
+    SearchBlock,
     Service,
     ServiceExecution,
     Submission,
@@ -158,8 +160,10 @@ def list_page(
         .limit(limit + 1)
     )
     if cursor is not None:
+        behind = parse_cursor(cursor, datetime, int)
+        # The first condition alone is one that an index has.
         statement = statement.where(
-            tuple_(Submission.submitted_at, MetaDataSet.id) > parse_cursor(cursor, datetime, int)
+            Submission.submitted_at >= behind[0], tuple_(Submission.submitted_at, MetaDataSet.id) > behind
         )
     rows = db.execute(statement).all()
     if len(rows) <= limit:
@@ -286,7 +290,8 @@ def _make_refusal(submitted: Iterable[MetaDataSet]) -> ResourceNotModifiableErro
 
 
 def _matches_query(db: Session, actor: Actor, query: Query) -> ColumnElement[bool]:
-    conditions: list[ColumnElement[bool]] = [MetaDataSet.submission_id.is_not(None)]
+    # Of the submission itself, so that the database may begin with the first of these.
+    conditions: list[ColumnElement[bool]] = [Submission.id.is_not(None)]
     if query.submitted_after is not None:
         conditions.append(Submission.submitted_at > query.submitted_after)
     if query.submitted_before is not None:
@@ -297,4 +302,6 @@ def _matches_query(db: Session, actor: Actor, query: Query) -> ColumnElement[boo
             ServiceExecution.metadataset_id == MetaDataSet.id, ServiceExecution.service_id == service_id
         )
         conditions.append(~executed)
+        # Where a service has answered for all, not one set need be looked at.
+        conditions.append(Submission.id.in_(select(SearchBlock.submission_id).where(may_await(service_id))))
     return and_(*conditions)

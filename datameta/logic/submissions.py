@@ -28,7 +28,7 @@ from datameta.identifiers import (
     sent_identifier,
     to_identifier,
 )
-from datameta.logic import audit, claims, records
+from datameta.logic import audit, blocks, claims, records
 from datameta.logic.claims import Claim
 from datameta.logic.fields import Field, Rulebook
 from datameta.logic.file_rows import EXISTING, is_bound
@@ -116,6 +116,8 @@ def create_submission(
         if rows:
             statement = update(model).where(model.id == any_of([row.id for row in rows]))
             db.execute(statement.values(submission_id=submission.id).execution_options(synchronize_session=False))
+    _count_content(db, submission)
+    blocks.add_blocks(db, submission, bundle.metadatasets, bundle.values)
     submitted = Submitted(submission, bundle.metadatasets, bundle.files)
     counts = {"metadatasets": len(bundle.metadatasets), "files": len(bundle.files)}
     audit.record_event(
@@ -332,6 +334,17 @@ def list_files(
         query = query.where(File.id > parse_cursor(cursor, int)[0])
     rows = db.scalars(query).all()
     return rows[:limit], make_cursor(rows[limit - 1].id) if len(rows) > limit else None
+
+
+def _count_content(db: Session, submission: Submission) -> None:
+    counted = {
+        "metadataset_count": select(func.count()).where(MetaDataSet.submission_id == submission.id),
+        "file_count": select(func.count()).where(File.submission_id == submission.id),
+        "byte_count": select(func.coalesce(func.sum(File.size), 0)).where(File.submission_id == submission.id),
+    }
+    values = {name: query.scalar_subquery() for name, query in counted.items()}
+    statement = update(Submission).where(Submission.id == submission.id).values(values)
+    db.execute(statement.execution_options(synchronize_session=False))
 
 
 def _find_filter_group(db: Session, group_id: str) -> int:

@@ -25,6 +25,7 @@ from datameta.models.metadata import (
     UniqueClaim,
     VocabularyTerm,
 )
+from datameta.models.search import SearchAnswer, SearchBlock
 from datameta.models.services import Service, ServiceExecution, ServiceUser
 from datameta.models.submissions import Submission
 
@@ -51,6 +52,8 @@ __all__ = [
     "RecoveryCode",
     "Registration",
     "RuleCondition",
+    "SearchAnswer",
+    "SearchBlock",
     "Service",
     "ServiceExecution",
     "ServiceUser",

@@ -25,6 +25,11 @@ class AuditEvent(Base):
         Index("ix_audit_events_actor", "actor_uuid", "id"),
         Index("ix_audit_events_entity", "entity_uuid", "id", postgresql_where=text("entity_uuid IS NOT NULL")),
         Index("ix_audit_events_at", "at"),
+        Index("ix_audit_events_event", "event", "id"),
+        Index("ix_audit_events_actor_site", "actor_site_id", "id"),
+        Index(
+            "ix_audit_events_entity_site", "entity_site_id", "id", postgresql_where=text("entity_site_id IS NOT NULL")
+        ),
         {"postgresql_partition_by": "RANGE (id)"},
     )
 
