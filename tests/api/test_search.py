@@ -404,7 +404,7 @@ def test_so_many_are_counted_and_no_more(site: Site, monkeypatch: pytest.MonkeyP
         ({"where": "ID=v1"}, 10, True),
         ({"where": "ID=v2"}, 6, False),
     ):
-        answer = site.lab.get("/search", params=query).json
+        answer = site.lab.get("/search", params={"limit": 1, **query}).json
         assert (answer["total"], answer["moreThanTotal"]) == (total, is_more)
     # There are two blocks, of which the first alone is looked through, and one of the sets for which there is one page.
     monkeypatch.setattr(search, "MOST_BLOCKS", 1)
