@@ -56,7 +56,7 @@ test-scale: $(VENV)/.installed-test
 ## test-faults: what is killed, stopped, frozen and cut off loses nothing (KILLS=150, SEED=the time)
 test-faults: $(VENV)/.installed-test
 	$(BIN)/python -m tests.faults --kills $(KILLS) --seed $(SEED)
-	$(BIN)/python -m pytest -q -m faults tests/faults
+	$(BIN)/python -m pytest -q -m faults tests/faults tests/e2e/test_scale.py
 	DATAMETA_RESUME_BYTES=5000000000 $(BIN)/python -m pytest -q tests/e2e/test_resume.py
 
 ## soak-faults: the same for an hour and more, with uploads to the store and through the portal (KILLS=5000)

@@ -24,7 +24,7 @@ from sqlalchemy.exc import OperationalError
 
 from datameta import __version__, embedded, logs, metrics, migrations, server
 from datameta.api import PREFIX
-from datameta.app import StorageCheckError, make_app, open_database, open_tested_storage
+from datameta.app import StorageCheckError, make_app, open_database, open_replica, open_tested_storage
 from datameta.checkup import check_site, show_settings
 from datameta.clock import utc_now
 from datameta.credentials import make_password
@@ -48,6 +48,18 @@ from datameta.vault import open_vault
 
 THREADS = 8
 WORKER_POOL = 4
+FIXED = (
+    "home",
+    "database_url",
+    "body_max_bytes",
+    "upload_max_bytes",
+    "sheet_max_bytes",
+    "storage",
+    "s3_endpoint",
+    "s3_bucket",
+    "storage_check",
+)
+"""The settings that a reload leaves as they were: what was opened and tried at the start, and the server's limits."""
 
 
 REFUSALS = (
@@ -97,8 +109,19 @@ def serve(settings: Settings, host: str, port: int, workers: int, no_worker: boo
     logs.configure(settings.log_level, settings.log_format)
     require_strength(settings, host)
     port = port or _find_free_port(host)
-    if settings.base_url == Settings.base_url:
-        settings = dataclasses.replace(settings, base_url=f"http://{host}:{port}")
+    files_named = click.get_current_context().params
+
+    def settle(settings: Settings) -> Settings:
+        if settings.base_url == Settings.base_url:
+            return dataclasses.replace(settings, base_url=f"http://{host}:{port}")
+        return settings
+
+    def read_again() -> Settings:
+        """Return the settings as they are now, but for what the whole server goes by."""
+        read = settle(_read_settings(files_named["home"], files_named["config"]))
+        return dataclasses.replace(read, **{name: getattr(settings, name) for name in FIXED})
+
+    settings = settle(settings)
     with _open_url(settings) as url, metrics.shared(settings.home / "spool"):
         if settings.database_url:
             migrations.require_current(url)
@@ -109,9 +132,13 @@ def serve(settings: Settings, host: str, port: int, workers: int, no_worker: boo
         proves_md5 = open_tested_storage(settings, url).proves_md5
 
         def open_worker() -> Any:
-            return make_app(settings, open_database(settings, url), open_storage(settings, proves_md5=proves_md5))
+            settings = read_again()
+            database = open_database(settings, url)
+            store = open_storage(settings, proves_md5=proves_md5)
+            return make_app(settings, database, store, open_replica(settings, database))
 
         def do_jobs(announce_ready: Callable[[server.Stop], None]) -> None:
+            settings = read_again()
             database = open_database(settings, url, pool_size=WORKER_POOL + settings.verification_jobs)
             run_worker(_open_site(settings, database, open_storage(settings, proves_md5=proves_md5)), announce_ready)
 

@@ -7,7 +7,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -40,7 +40,14 @@ TRUSTED_SECONDS = 1.0
 class Database:
     """An engine and its sessions."""
 
-    def __init__(self, url: str, *, pool_size: int = 10, slow_query_ms: int = 0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 10,
+        slow_query_ms: int = 0,
+        connect_args: Mapping[str, Any] | None = None,
+    ) -> None:
         self.url = url
         self.engine: Engine = create_engine(
             url,
@@ -51,7 +58,11 @@ class Database:
             hide_parameters=True,
             # Python's own takes several times as long, of which long lists consist.
             json_deserializer=orjson.loads,
-            connect_args={"connect_timeout": 5, "options": "-c timezone=UTC -c lock_timeout=30s -c jit=off"},
+            connect_args={
+                "connect_timeout": 5,
+                "options": "-c timezone=UTC -c lock_timeout=30s -c jit=off",
+                **(connect_args or {}),
+            },
         )
         event.listen(self.engine, "checkin", _note_use)
         event.listen(self.engine, "checkout", self._try_connection)

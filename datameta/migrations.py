@@ -1,5 +1,6 @@
 """The schema's versions: brought up to date by one process at a time, and never served if unknown."""
 
+import re
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -15,13 +16,28 @@ from sqlalchemy.pool import NullPool
 from datameta.database import MIGRATION_LOCK
 from datameta.models import Base
 
+FOREIGN = re.compile(r"procrastinate_|(audit_events|unique_claims)_(\d+|default)(\.|$)")
+"""Tables that are not in the models: the job queue's own, and partitions."""
+
 
 def is_ours(name: str | None, kind: str, parents: Any) -> bool:
-    """Say whether Alembic is to compare a table: the job queue's own are not in the models."""
-    return not (kind == "table" and str(name).startswith("procrastinate_"))
+    """Say whether Alembic is to compare a table."""
+    return not (kind == "table" and FOREIGN.match(str(name)))
 
 
-COMPARISON: dict[str, Any] = {"compare_type": True, "compare_server_default": True, "include_name": is_ours}
+def is_whole(item: Any, name: str | None, kind: str, is_reflected: bool, other: Any) -> bool:
+    """Say whether Alembic is to compare something in a table: PostgreSQL has each key to a partitioned table once more
+    for each of its partitions.
+    """
+    return not (kind == "foreign_key_constraint" and FOREIGN.match(item.elements[0].target_fullname))
+
+
+COMPARISON: dict[str, Any] = {
+    "compare_type": True,
+    "compare_server_default": True,
+    "include_name": is_ours,
+    "include_object": is_whole,
+}
 
 
 class SchemaError(Exception):

@@ -15,6 +15,7 @@ import errno
 import gc
 import json
 import logging
+import select
 import socket
 import tempfile
 import threading
@@ -282,7 +283,8 @@ class Limits(Adjustments):  # type: ignore[misc]
         common: dict[str, Any] = {
             "threads": threads,
             "ident": "datameta",
-            "clear_untrusted_proxy_headers": True,
+            # The application does that (``proxies.py``), for every server it runs under.
+            "clear_untrusted_proxy_headers": False,
             "channel_timeout": IDLE_SECONDS,
             "max_request_header_size": HEADER_MAX_BYTES,
             # Each connection takes up to two of the 1,024 file descriptors a process has by default.
@@ -327,12 +329,18 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         """Serve until told to stop, then finish what is running."""
         while not self.stopping:
             wasyncore.loop(timeout=1, use_poll=True, map=self._map, count=1)
+        self.accept_rest()
         wasyncore.dispatcher.close(self)
         while self.active_channels:
             # What has already arrived is read before idleness is judged.
             wasyncore.loop(timeout=0.1, use_poll=True, map=self._map, count=1)
             for channel in self.active_channels.values():
                 channel.will_close = channel.will_close or channel.is_idle()
+
+    def accept_rest(self) -> None:
+        """Take the connections that the kernel has made and nobody has seen yet; closing would reset them."""
+        while select.select([self.socket], [], [], 0)[0] and self.readable():
+            self.handle_accept()
 
     def stop(self) -> None:
         """Begin to stop; any thread may call this."""

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,13 @@ def _database_url(text: str) -> str:
     return url
 
 
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(part.strip()) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise ValueError("addresses and networks, such as 10.0.0.7, 192.168.1.0/24") from None
+
+
 def _secret_keys(text: str) -> str:
     if text and any(len(key.strip()) < 32 for key in text.split(",")):
         raise ValueError("32 characters or more (several keys are separated by commas)")
@@ -139,6 +147,12 @@ class Settings:
         "the address that 'datameta serve' listens on, is not this machine alone.",
         _one_of("auto", "yes", "no"),
     )
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = _setting(
+        (),
+        "Addresses and networks of the proxies before the portal, separated by commas: from them, and nobody else, "
+        "X-Forwarded-For and X-Forwarded-Proto are believed.",
+        _networks,
+    )
     database_url: str = _setting(
         "",
         "PostgreSQL address. Empty: the portal runs its own PostgreSQL in HOME/postgres.",
@@ -146,6 +160,19 @@ class Settings:
         secret=True,
     )
     database_pool: int = _setting(10, "Database connections each process keeps.", _integer(1, 200))
+    database_replica_url: str = _setting(
+        "",
+        "A streaming replica of the database, which lists, searches and exports of submitted data are read from. "
+        "Empty: everything is read from database_url.",
+        _database_url,
+        secret=True,
+    )
+    database_replica_wait_ms: int = _setting(
+        100,
+        "Milliseconds a read waits for the replica to have all that was committed before; then it asks the database "
+        "itself.",
+        _integer(0, 10_000),
+    )
     storage: str = _setting("local", "Where bytes are kept: 'local' (HOME/storage) or 's3'.", _one_of("local", "s3"))
     upload_mode: str = _setting(
         "auto",
@@ -331,6 +358,8 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield "datameta.s3_bucket is missing: storage 's3' needs the name of a bucket."
     if settings.storage == "local" and settings.upload_mode == "presigned":
         yield "datameta.upload_mode 'presigned' needs storage 's3'; local storage is 'gateway'."
+    if settings.database_replica_url and not settings.database_url:
+        yield "datameta.database_replica_url needs datameta.database_url: what it is a replica of."
     if bool(settings.smtp_user) != bool(settings.smtp_password):
         yield "datameta.smtp_user and datameta.smtp_password belong together: give both or neither."
     if settings.smtp_user and settings.smtp_tls == "none":

@@ -17,6 +17,7 @@ from pyramid.request import Request
 from pyramid.response import Response
 from pyramid.security import NO_PERMISSION_REQUIRED
 
+from datameta.api import reading
 from datameta.api.observing import UNKNOWN
 
 PREFIX = "/api/v1"
@@ -138,6 +139,8 @@ def includeme(config: Configurator) -> None:
     for path, method, described in iterate_operations(spec):
         view, validated = _views[described["operationId"]]
         operations[path, method.upper()] = described["operationId"]
+        if described["operationId"] in reading.OPERATIONS:
+            view = reading.read_replica(view)
         is_public = described.get("security") == []
         config.add_view(
             lambda context, request, view=view: view(request),

@@ -145,6 +145,15 @@ def _has_id(uuid: Any, site_id: Any, text: str) -> ColumnElement[bool]:
     return condition
 
 
+def make_room(db: Session) -> int:
+    """Make the partitions that the next ten million events and more will go into; return how many were missing.
+
+    Waits a moment only, and raises ``OperationalError`` then: while it waits for others, all wait for it.
+    """
+    db.execute(text("SET LOCAL lock_timeout = '2s'"))
+    return int(db.scalar(text("SELECT add_audit_partitions()")) or 0)
+
+
 def seal_events(db: Session) -> int:
     """Chain up to ``SEAL_BATCH`` events that are not sealed yet; return how many.
 

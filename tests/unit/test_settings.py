@@ -2,6 +2,7 @@
 
 import configparser
 from dataclasses import fields
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,11 @@ WRONG = [
     ("base_url", ""),
     ("database_url", "sqlite:///x"),
     ("database_url", "mysql://localhost/x"),
+    ("trusted_proxies", "10.0.0.7/8"),
+    ("trusted_proxies", "proxy.example.org"),
+    ("trusted_proxies", "10.0.0.7,"),
+    ("database_replica_url", "sqlite:///x"),
+    ("database_replica_wait_ms", "10001"),
     ("database_pool", "0"),
     ("database_pool", "many"),
     ("storage", "disk"),
@@ -130,6 +136,7 @@ def test_an_unknown_setting_is_refused_by_name() -> None:
     [
         ({"storage": "s3"}, "datameta.s3_bucket"),
         ({"storage": "local", "upload_mode": "presigned"}, "datameta.upload_mode"),
+        ({"database_replica_url": "postgresql://db/x"}, "datameta.database_replica_url"),
         ({"smtp_user": "portal"}, "datameta.smtp_user"),
         ({"smtp_password": "secret"}, "datameta.smtp_password"),
         ({"smtp_user": "portal", "smtp_password": "secret", "smtp_tls": "none"}, "datameta.smtp_tls"),
@@ -158,6 +165,7 @@ def test_right_values_are_read_as_what_they_mean() -> None:
     values: dict[str, Any] = {
         "home": "/srv/x",
         "base_url": "https://portal.example.org/labs/",
+        "trusted_proxies": "10.0.0.7, 192.168.0.0/16 ,fd00::/8",
         "s3_endpoint": "http://[::1]:9000/",
         "s3_path_style": "Off",
         "id_users": "LAB_1-:4",
@@ -165,6 +173,7 @@ def test_right_values_are_read_as_what_they_mean() -> None:
     settings = read_settings({f"datameta.{name}": value for name, value in values.items()}, {})
     assert settings.home == Path("/srv/x")
     assert settings.base_url == "https://portal.example.org/labs"
+    assert settings.trusted_proxies == tuple(map(ip_network, ("10.0.0.7", "192.168.0.0/16", "fd00::/8")))
     assert settings.s3_endpoint == "http://[::1]:9000"
     assert settings.s3_path_style is False
     assert settings.id_users == SiteIdFormat("LAB_1-", 4)
