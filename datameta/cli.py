@@ -16,6 +16,7 @@ CLIENT = ("datameta.client.commands", "client")
 COMMANDS = {
     "audit": SERVER,
     "check": CLIENT,
+    "config": SERVER,
     "db": SERVER,
     "download": CLIENT,
     "fsck": SERVER,

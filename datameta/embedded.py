@@ -170,7 +170,7 @@ class _Cluster:
         if len(name) + len(f"/.s.PGSQL.{PORT}") <= SOCKET_PATH_BYTES and b"," not in name:
             return self.data
         # Not $TMPDIR: every process has to find the same folder.
-        return Path("/tmp", f"{NAME}-{hashlib.sha256(b'%s %d' % (name, self.account[0])).hexdigest()[:16]}")  # noqa: S108
+        return Path("/tmp", f"{NAME}-{hashlib.sha256(b'%s %d' % (name, self.account[0])).hexdigest()[:16]}")  # noqa: S108 # nosec B108
 
     def check_socket_folder(self) -> None:
         """Make sure that nobody but the server's account can put a socket there."""

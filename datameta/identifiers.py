@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from sqlalchemy.types import UserDefinedType
 
-from datameta.batches import make_insert
+from datameta.batches import insert_rows
 from datameta.errors import NotFoundError, UnavailableError
 from datameta.models.base import HasSiteId, HasUuid
 from datameta.settings import SiteIdFormat
@@ -134,11 +134,11 @@ def insert_with_site_ids(
     constraints through as ``IntegrityError``.
     """
 
-    def insert_rows(pending: Sequence[Mapping[str, Any]]) -> Iterable[SiteIdRow]:
+    def insert_entities(pending: Sequence[Mapping[str, Any]]) -> Iterable[SiteIdRow]:
         statement = insert(model).on_conflict_do_nothing(index_elements=["site_id"]).returning(model)
         return db.scalars(statement, pending)
 
-    return _insert(rows, site_format, insert_rows)
+    return _insert(rows, site_format, insert_entities)
 
 
 def insert_many_with_site_ids(
@@ -154,19 +154,18 @@ def insert_many_with_site_ids(
     No entities are made, which for thousands of rows would take longer than the rest.
     """
 
-    def insert_rows(pending: Sequence[Mapping[str, Any]]) -> Iterable[NewRow]:
-        statement = make_insert(model, pending, common=common).on_conflict_do_nothing(index_elements=["site_id"])
-        columns = model.__table__.columns
-        for row in db.execute(statement.returning(columns.id, columns.uuid, columns.site_id)):
-            yield NewRow(model.__name__, *row)
+    def insert_plain(pending: Sequence[Mapping[str, Any]]) -> Iterable[NewRow]:
+        names = ("id", "uuid", "site_id")
+        for row in insert_rows(db, model, pending, common=common, unless_taken="site_id", returning=names):
+            yield NewRow(model.__name__, row.id, row.uuid, row.site_id)
 
-    return _insert(rows, site_format, insert_rows) if rows else []
+    return _insert(rows, site_format, insert_plain) if rows else []
 
 
 def _insert(
     rows: Sequence[Mapping[str, Any]],
     site_format: SiteIdFormat,
-    insert_rows: Callable[[Sequence[Mapping[str, Any]]], Iterable[Any]],
+    insert_pending: Callable[[Sequence[Mapping[str, Any]]], Iterable[Any]],
 ) -> list[Any]:
     """Insert rows with fresh site ids, again and again those whose ids are taken; return what came of them in order."""
     pending = [{"uuid": uuid.uuid4(), **row} for row in rows]
@@ -175,7 +174,7 @@ def _insert(
     for _ in range(MAX_DRAWS):
         for row in pending:
             row["site_id"] = draw_site_id(site_format)
-        for made in insert_rows(pending):
+        for made in insert_pending(pending):
             inserted[made.uuid] = made
         if len(inserted) == len(rows):
             return [inserted[key] for key in order]

@@ -17,6 +17,9 @@ from pyramid.request import Request
 from pyramid.response import Response
 from pyramid.security import NO_PERMISSION_REQUIRED
 
+from datameta.api import reading
+from datameta.api.observing import UNKNOWN
+
 PREFIX = "/api/v1"
 SPEC_PATH = files("datameta.api").joinpath("openapi.yaml")
 METHODS = ("get", "put", "post", "delete")
@@ -125,13 +128,19 @@ def includeme(config: Configurator) -> None:
     config.add_renderer("json", lambda info: _render_json)
     config.include("datameta.api.validation")
     config.include("datameta.api.errors")
+    config.include("datameta.api.observing")
     spec = load_spec()
+    operations = config.registry["datameta.operations"] = {}
     for path, item in spec["paths"].items():
         config.add_route(path, PREFIX + path)
         allowed = ", ".join(method.upper() for method in METHODS if method in item)
         config.add_view(_make_method_refusal(allowed), route_name=path, permission=NO_PERMISSION_REQUIRED)
+        operations[path, ""] = UNKNOWN
     for path, method, described in iterate_operations(spec):
         view, validated = _views[described["operationId"]]
+        operations[path, method.upper()] = described["operationId"]
+        if described["operationId"] in reading.OPERATIONS:
+            view = reading.read_replica(view)
         is_public = described.get("security") == []
         config.add_view(
             lambda context, request, view=view: view(request),

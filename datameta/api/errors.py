@@ -15,6 +15,7 @@ from pyramid.tweens import INGRESS
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from datameta.api.observing import name_operation, observed
 from datameta.errors import (
     ConflictError,
     DataMetaError,
@@ -29,7 +30,7 @@ from datameta.errors import (
     UnavailableError,
     ValidationError,
 )
-from datameta.headers import SECURITY_HEADERS
+from datameta.headers import make_headers
 
 log = logging.getLogger("datameta.api")
 
@@ -102,13 +103,15 @@ def guard_factory(handler: Any, registry: Any) -> Any:
             request.method = "GET"
             # A range is of a body, and there is none.
             request.headers.pop("Range", None)
-        try:
-            response = handler(request)
-        except Exception as error:
-            response = view_exception(error, request)
+        with observed(request) as answer:
+            try:
+                response = handler(request)
+            except Exception as error:
+                response = view_exception(error, request)
+            answer(response.status_int)
         if is_head:
             request.method = "HEAD"
-        for name, value in SECURITY_HEADERS.items():
+        for name, value in make_headers(request.portal_settings.base_url).items():
             response.headers.setdefault(name, value)
         # Log, audit and client know the request by the same id.
         response.headers["X-Request-Id"] = request.origin.request_id
@@ -171,7 +174,7 @@ def view_exception(error: Exception, request: Request) -> Response:
     refusal = _refusal_of(error, request)
     if isinstance(refusal, InternalError):
         request_id = request.origin.request_id
-        log.error("%s %s failed (request %s)", request.method, _path_of(request), request_id, exc_info=error)
+        log.error("%s %s failed (request %s)", request.method, name_operation(request), request_id, exc_info=error)
     return render_error(refusal)
 
 
@@ -202,7 +205,3 @@ def _is_readable(request: Request) -> bool:
         return request.path_info is not None and request.GET is not None
     except UnicodeDecodeError:
         return False
-
-
-def _path_of(request: Request) -> str:
-    return ascii(request.environ.get("PATH_INFO", ""))

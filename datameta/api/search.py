@@ -28,8 +28,11 @@ def search_meta_data_sets(request: Request) -> Any:
         request.db, found, limit=parameters.get("limit", LIMIT), cursor=parameters.get("cursor")
     )
     view = serialize.MetaDataSetView(request.actor, found.fields)
+    count = search.count_rows(request.db, found)
     return {
-        "total": search.count_rows(request.db, found),
+        # Pages go on where the count has ended.
+        "total": max(count.number, len(rows)),
+        "moreThanTotal": count.is_exceeded,
         "next": cursor,
         "rows": [serialize.show_found(view, row) for row in rows],
     }

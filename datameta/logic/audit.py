@@ -16,10 +16,11 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, or_, s
 from sqlalchemy.orm import Session
 
 from datameta.authz import Actor, Origin, may_administer_site, may_view_user_events
-from datameta.batches import make_insert
+from datameta.batches import insert_rows
 from datameta.clock import to_wire
 from datameta.errors import ForbiddenError
 from datameta.identifiers import find_by_id, parse_uuid
+from datameta.metrics import EVENTS
 from datameta.models import AuditEvent, AuditPending, AuditSeal, User
 from datameta.paging import make_cursor, parse_cursor
 
@@ -64,7 +65,8 @@ def record_events(
     }
     rows = [{**_name_entity(entity), "before": before, "after": after} for entity, before, after in changes]
     if rows:
-        db.execute(make_insert(AuditEvent, rows, common=common))
+        insert_rows(db, AuditEvent, rows, common=common)
+        EVENTS.labels(event).inc(len(rows))
 
 
 def changed(before: Values, after: Values) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -141,6 +143,15 @@ def _has_id(uuid: Any, site_id: Any, text: str) -> ColumnElement[bool]:
     value = parse_uuid(text)
     condition: ColumnElement[bool] = site_id == text if value is None else uuid == value
     return condition
+
+
+def make_room(db: Session) -> int:
+    """Make the partitions that the next ten million events and more will go into; return how many were missing.
+
+    Waits a moment only, and raises ``OperationalError`` then: while it waits for others, all wait for it.
+    """
+    db.execute(text("SET LOCAL lock_timeout = '2s'"))
+    return int(db.scalar(text("SELECT add_audit_partitions()")) or 0)
 
 
 def seal_events(db: Session) -> int:

@@ -26,6 +26,7 @@ from datameta.errors import (
 )
 from datameta.identifiers import find_by_id, to_identifier
 from datameta.logic import audit
+from datameta.metrics import CONFIRMED_BYTES
 from datameta.models import File, FileState, UploadPart
 from datameta.storage import StorageUnavailableError
 
@@ -87,6 +88,7 @@ def confirm(db: Session, file: File, actor: Actor | None) -> None:
     file.confirmed_at = func.now()
     set_state(file, FileState.CONFIRMED)
     db.flush()
+    CONFIRMED_BYTES.labels("single" if file.part_size is None else "parts").inc(file.size or 0)
     if file.part_size is not None:
         db.execute(delete(UploadPart).where(UploadPart.file_id == file.id))
     audit.record_event(

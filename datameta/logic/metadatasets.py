@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Row, Select, Text, and_, cast, delete, exists, func, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, Text, and_, bindparam, cast, delete, exists, func, select, tuple_
 from sqlalchemy.orm import Session, aliased, joinedload, sessionmaker
 
 from datameta.authz import (
@@ -22,6 +22,7 @@ from datameta.authz import (
     may_view_metadataset,
     visible_submitted,
 )
+from datameta.database import Prepared
 from datameta.errors import (
     DataMetaError,
     ForbiddenError,
@@ -41,6 +42,7 @@ from datameta.identifiers import (
     to_identifier,
 )
 from datameta.logic import audit
+from datameta.logic.blocks import may_await
 from datameta.logic.bulk import Outcome, list_outcomes, refuse_all
 from datameta.logic.records import StoredRecord, check_sent_record
 from datameta.logic.rulebook import load_rulebook
@@ -48,6 +50,7 @@ from datameta.models import (
     File,
     FileReference,
     MetaDataSet,
+    SearchBlock,
     Service,
     ServiceExecution,
     Submission,
@@ -238,7 +241,14 @@ def stream_pages(sessions: sessionmaker[Session], ids: Sequence[int]) -> Iterato
 
 def read_metadataset(db: Session, metadataset_id: int) -> MetaDataSetRow:
     """Load the set with this row id."""
-    return db.execute(select_metadatasets().where(MetaDataSet.id == metadataset_id)).one()
+    db.flush()
+    [row] = _prepare_reading().all(db.connection(), id=metadataset_id)
+    return row
+
+
+@cache
+def _prepare_reading() -> Prepared:
+    return Prepared(select_metadatasets().where(MetaDataSet.id == bindparam("id")))
 
 
 @cache
@@ -343,7 +353,8 @@ def _choose(statement: Select[Any], db: Session, actor: Actor, query: Query, cur
 
 
 def _matches_query(db: Session, actor: Actor, query: Query) -> ColumnElement[bool]:
-    conditions: list[ColumnElement[bool]] = [MetaDataSet.submission_id.is_not(None)]
+    # Of the submission itself, so that the database may begin with the first of these.
+    conditions: list[ColumnElement[bool]] = [Submission.id.is_not(None)]
     if query.submitted_after is not None:
         conditions.append(Submission.submitted_at > query.submitted_after)
     if query.submitted_before is not None:
@@ -354,4 +365,6 @@ def _matches_query(db: Session, actor: Actor, query: Query) -> ColumnElement[boo
             ServiceExecution.metadataset_id == MetaDataSet.id, ServiceExecution.service_id == service_id
         )
         conditions.append(~executed)
+        # Where a service has answered for all, not one set need be looked at.
+        conditions.append(Submission.id.in_(select(SearchBlock.submission_id).where(may_await(service_id))))
     return and_(*conditions)

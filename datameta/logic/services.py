@@ -20,7 +20,7 @@ from datameta.identifiers import (
     sent_identifier,
     to_identifier,
 )
-from datameta.logic import audit, claims, records
+from datameta.logic import audit, blocks, claims, records
 from datameta.logic.claims import Claim
 from datameta.logic.metadatasets import MetaDataSetRow, read_metadataset
 from datameta.logic.rulebook import load_rulebook
@@ -171,6 +171,8 @@ def execute_service(
             update(File).where(File.id == any_of([file.id for file in files])).values(service_execution_id=execution_id)
         )
     insert_references(db, references)
+    # Last, since others who answer for sets of the same block wait from here on.
+    blocks.add_answer(db, metadataset, service_id=service.id, record=stored)
     audit.record_event(
         db, "service.executed", actor=actor, entity=metadataset, after={"service": service.site_id, "files": len(files)}
     )

@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session, sessionmaker
 
 from datameta.authz import Actor, may_view_group_submissions, visible_submitted
-from datameta.batches import make_insert, make_rows
+from datameta.batches import insert_rows, make_rows
 from datameta.crash import crash_point
 from datameta.errors import ForbiddenError, NotFoundError, Problem, ValidationError
 from datameta.identifiers import (
@@ -31,7 +31,7 @@ from datameta.identifiers import (
     sent_identifier,
     to_identifier,
 )
-from datameta.logic import audit, claims, records
+from datameta.logic import audit, blocks, claims, records
 from datameta.logic.claims import Claim
 from datameta.logic.fields import Field, Rulebook
 from datameta.logic.file_rows import EXISTING, is_bound
@@ -139,6 +139,8 @@ def create_submission(
         if rows:
             is_one = model.id == any_of([row.id for row in rows])
             _update(db, update(model).where(is_one).values(submission_id=submission.id))
+    _count_content(db, submission)
+    blocks.add_blocks(db, submission, bundle.metadatasets, bundle.values)
     submitted = Submitted(submission, bundle.metadatasets, bundle.files)
     counts = {"metadatasets": len(bundle.metadatasets), "files": len(bundle.files)}
     audit.record_event(
@@ -272,7 +274,7 @@ def collect_files(db: Session, actor: Actor, file_ids: Sequence[str], problems: 
 def insert_references(db: Session, references: Sequence[dict[str, int]]) -> None:
     """Note which field of which set names which file."""
     if references:
-        db.execute(make_insert(FileReference, references))
+        insert_rows(db, FileReference, references)
 
 
 def list_group_pages(db: Session, actor: Actor, *, group_id: str) -> list[list[int]]:
@@ -380,6 +382,17 @@ def list_files(
         query = query.where(File.id > parse_cursor(cursor, int)[0])
     rows = db.scalars(query).all()
     return rows[:limit], make_cursor(rows[limit - 1].id) if len(rows) > limit else None
+
+
+def _count_content(db: Session, submission: Submission) -> None:
+    counted = {
+        "metadataset_count": select(func.count()).where(MetaDataSet.submission_id == submission.id),
+        "file_count": select(func.count()).where(File.submission_id == submission.id),
+        "byte_count": select(func.coalesce(func.sum(File.size), 0)).where(File.submission_id == submission.id),
+    }
+    values = {name: query.scalar_subquery() for name, query in counted.items()}
+    statement = update(Submission).where(Submission.id == submission.id).values(values)
+    db.execute(statement.execution_options(synchronize_session=False))
 
 
 def _find_filter_group(db: Session, group_id: str) -> int:

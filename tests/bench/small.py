@@ -1,7 +1,7 @@
 """Small requests from sixteen clients at once, and the reading of many sets in one answer.
 
-The bare limit is waitress alone, which takes and gives as many bytes; for the reading of sets it is
-psql with one query by which PostgreSQL writes the same JSON.
+The bare limit is Pyramid under waitress with a view that gives the same JSON, or inserts what was sent as one row, and
+nothing else; for the reading of sets it is psql with one query by which PostgreSQL writes the same JSON.
 """
 
 import json
@@ -22,7 +22,7 @@ from tests.bench.portal import (
     Portal,
     make_fields,
     make_record,
-    running_bare,
+    running_bare_pyramid,
     running_portal,
     spread,
 )
@@ -32,13 +32,18 @@ REQUESTS = 1000
 FIELDS = 12
 ALL_FIELDS = 30
 LISTED = (5_000, 50_000)
-LEAST_OF_SQL = 0.4
+LEAST_OF_VIEW, LEAST_OF_INSERT, LEAST_OF_SQL = 0.6, 0.5, 0.4
+TYPED = {"Content-Type": "application/json"}
 LIMIT_MIB = 32
 
 
 def measure() -> Iterator[Figure]:
     """Measure small requests."""
-    with running_portal() as portal, running_bare() as bare:
+    with (
+        running_portal() as portal,
+        connected(portal) as connection,
+        running_bare_pyramid(connection.info.dsn) as bare,
+    ):
         fields = make_fields(ALL_FIELDS)
         admin = portal.admin()
         for definition in fields[:FIELDS]:
@@ -46,19 +51,22 @@ def measure() -> Iterator[Figure]:
         yield _measure_get(portal, bare, "/server", "GET /server")
 
         bodies = [json.dumps({"record": make_record(f"S{number}")}).encode() for number in range(ROUNDS * REQUESTS)]
-        batches = [bodies[start : start + REQUESTS] for start in range(0, len(bodies), REQUESTS)]
-        answers: list[bytes] = []
-        typed = {"Content-Type": "application/json"}
+        places = [slice(start, start + REQUESTS) for start in range(0, len(bodies), REQUESTS)]
 
         def stage(client: Client, body: bytes) -> bytes:
-            return client.send("POST", f"{API}/metadatasets", body, typed)
+            return client.send("POST", f"{API}/metadatasets", body, TYPED)
 
-        remaining = iter(batches)
-        seconds = median_seconds(lambda: answers.extend(spread(portal.lab, stage, next(remaining))))
-        size = len(answers[0])
-        bare_seconds = _measure_bare(bare, "POST", size, bodies[0])
+        def insert(client: Client, body: bytes) -> bytes:
+            return client.send("POST", "/rows", body, TYPED)
+
+        seconds = statistics.median(
+            measure_seconds(lambda at=at: spread(portal.lab, stage, bodies[at])) for at in places
+        )
+        bare_seconds = statistics.median(
+            measure_seconds(lambda at=at: spread(lambda: Client(bare), insert, bodies[at])) for at in places
+        )
         name = f"POST /metadatasets, {FIELDS} fields, {CLIENTS} clients"
-        yield Figure(name, REQUESTS / seconds, "1/s", bare=REQUESTS / bare_seconds)
+        yield Figure(name, REQUESTS / seconds, "1/s", bare=REQUESTS / bare_seconds, least_ratio=LEAST_OF_INSERT)
 
         for definition in fields[FIELDS:]:
             admin.call("POST", "/metadata", definition)
@@ -130,18 +138,13 @@ def _identify(table: str) -> str:
 
 
 def _measure_get(portal: Portal, bare: str, path: str, name: str) -> Figure:
-    sizes = []
+    answer = portal.lab().send("GET", API + path)
+    Client(bare).send("PUT", "/json", answer, TYPED)
 
-    def read(client: Client, _: int) -> None:
-        sizes.append(len(client.send("GET", API + path)))
+    def read(client: Client, place: str) -> None:
+        client.send("GET", place)
 
-    seconds = median_seconds(lambda: spread(portal.lab, read, range(REQUESTS)))
-    bare_seconds = _measure_bare(bare, "GET", sizes[0])
-    return Figure(f"{name}, {CLIENTS} clients", REQUESTS / seconds, "1/s", bare=REQUESTS / bare_seconds)
-
-
-def _measure_bare(bare: str, method: str, size: int, body: bytes | None = None) -> float:
-    def send(client: Client, _: int) -> None:
-        client.send(method, f"/{size}", body)
-
-    return median_seconds(lambda: spread(lambda: Client(bare), send, range(REQUESTS)))
+    seconds = median_seconds(lambda: spread(portal.lab, read, [API + path] * REQUESTS))
+    bare_seconds = median_seconds(lambda: spread(lambda: Client(bare), read, ["/json"] * REQUESTS))
+    rate, bare_rate = REQUESTS / seconds, REQUESTS / bare_seconds
+    return Figure(f"{name}, {CLIENTS} clients", rate, "1/s", bare=bare_rate, least_ratio=LEAST_OF_VIEW)

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from datameta import identifiers
 from datameta.api.validation import SentNumber
-from datameta.batches import make_insert, make_rows
+from datameta.batches import insert_rows, make_rows
 from datameta.database import Database
 from datameta.errors import NotFoundError, UnavailableError
 from datameta.models import ApiKey, AppSetting, AuditEvent, DownloadToken, Group
@@ -75,7 +75,7 @@ def test_many_rows_are_inserted_at_once_in_the_order_they_were_given(database: D
         assert [group.name for group in groups] == [row["name"] for row in names]
         assert [(group.uuid, group.site_id) for group in groups] == [(row.uuid, row.site_id) for row in made]
         assert {row.entity_type for row in made} == {"Group"}
-        db.execute(make_insert(AppSetting, rows))
+        insert_rows(db, AppSetting, rows)
         settings = db.scalars(select(AppSetting).order_by(AppSetting.id)).all()
         assert [{"key": setting.key, "value": setting.value} for setting in settings] == rows
 
@@ -84,7 +84,7 @@ def test_values_of_every_kind_are_sent(database: Database) -> None:
     number = uuid4()
     row = {"actor_uuid": number, "after": {"size": SentNumber("1.50"), "list": ["a", None, True]}, "before": None}
     with database.sessions.begin() as db:
-        db.execute(make_insert(AuditEvent, [row], common={"event": "tested", "key_uuid": None}))
+        insert_rows(db, AuditEvent, [row], common={"event": "tested", "key_uuid": None})
         event = db.scalars(select(AuditEvent)).one()
         assert (event.event, event.actor_uuid, event.key_uuid, event.before) == ("tested", number, None, None)
         assert event.after == {"size": 1.5, "list": ["a", None, True]}
