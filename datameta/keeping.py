@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from cryptography.fernet import Fernet
 
 from datameta.backup import BackupError, make_backup, restore_backup
 from datameta.commands import _open_database, _open_url, installation
@@ -14,7 +15,8 @@ from datameta.database import Database
 from datameta.logic.file_rows import store_errors
 from datameta.logic.fsck import Finding, prove_site
 from datameta.logic.ownership import ADVICE
-from datameta.settings import Settings
+from datameta.released import Import, OldPortalError, import_portal
+from datameta.settings import Settings, read_settings
 from datameta.storage import Storage, open_storage
 from datameta.vault import open_vault
 
@@ -102,7 +104,7 @@ def _prove(url: str, settings: Settings, storage: Storage) -> int:
 def _refusals() -> Iterator[None]:
     try:
         yield
-    except BackupError as error:
+    except (BackupError, OldPortalError) as error:
         raise click.ClickException(str(error)) from None
 
 
@@ -111,3 +113,36 @@ def _watch(label: str, size: int) -> Iterator[Callable[[int], Any]]:
     """Show how far something has come, on standard error."""
     with click.progressbar(length=size, label=label, file=sys.stderr) as bar:
         yield bar.update
+
+
+@click.command("import-datameta")
+@click.argument("dsn")
+@click.argument("storage_dir", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--dry-run", "is_dry", is_flag=True, help="Change nothing; say what would be imported.")
+@click.option(
+    "--second-factor-key",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A file with the old portal's key of second factors (datameta.tfa.encrypt_key).",
+)
+@installation
+def import_datameta(
+    settings: Settings, dsn: str, storage_dir: Path, is_dry: bool, second_factor_key: Path | None
+) -> None:
+    """Import what a DataMeta 1.1.1 has: its database at DSN, and its files in STORAGE_DIR.
+
+    The old portal is only read. What is here already is left as it is, so the import can be repeated.
+    """
+    url = read_settings({"datameta.database_url": dsn}, {}).database_url
+    with _refusals(), _open_database(settings) as database, store_errors():
+        order = Import(url, storage_dir, _read_key(second_factor_key), is_dry)
+        report = import_portal(order, database, open_storage(settings), settings, open_vault(settings), _watch)
+    for line in report.list_lines():
+        click.echo(line)
+    click.echo("This was a dry run: nothing was changed." if is_dry else "The import is done.")
+
+
+def _read_key(path: Path | None) -> Fernet | None:
+    try:
+        return None if path is None else Fernet(path.read_bytes().strip())
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"{path} holds no key of second factors: {error}") from None
