@@ -215,10 +215,11 @@ class DataMover:
         values = {}
         for number, value in record.values.items():
             service = self._service_of[number]
-            if service is not None and (row.id, service) in executions:
+            is_answer = (row.id, service) in executions and row.submission_id in self._ids.submissions
+            if is_answer:
                 continue
             if service is not None:
-                message = f"has a value of {self._names[number]}, and the service never answered; nobody sees it here"
+                message = f"has a value of {self._names[number]}, and no answer of the service is here; nobody sees it"
                 self._target.report.remark(f"metadataset {row.site_id}", message)
             values[str(self._ids.fields[number])] = value
         submission_id = self._ids.submissions.get(row.submission_id)
