@@ -20,7 +20,6 @@ from datameta.backup.folder import (
     DUMP,
     MANIFEST,
     Backup,
-    BackupError,
     Hashed,
     Watch,
     Written,
@@ -57,9 +56,8 @@ def make_backup(
     with write_folder(folder) as draft, TemporaryFile() as rows:
         with database.engine.connect() as connection:
             connection = connection.execution_options(isolation_level="REPEATABLE READ")
-            info = connection.dialect.server_version_info
-            assert info is not None
-            programs = find_programs(database.url, info[0])
+            major = read_major(connection)
+            programs = find_programs(database.url, major)
             snapshot = connection.scalars(text("SELECT pg_export_snapshot()")).one()
             size = connection.scalars(text("SELECT pg_database_size(current_database())")).one()
             tables = count_rows(connection)
@@ -78,7 +76,7 @@ def make_backup(
             made_at=made_at,
             datameta=__version__,
             schema=migrations.head(),
-            postgresql=info[0],
+            postgresql=major,
             dump=dump,
             manifest=manifest,
             objects=copier.done["objects"],
@@ -89,6 +87,11 @@ def make_backup(
         )
         describe_backup(draft, backup)
     return backup
+
+
+def read_major(connection: Connection) -> int:
+    """Return the major version of the server."""
+    return int(connection.scalars(text("SHOW server_version_num")).one()) // 10000
 
 
 def count_rows(connection: Connection | Session) -> dict[str, int]:
@@ -106,7 +109,7 @@ def _list_objects(connection: Connection, rows: IO[bytes]) -> int:
     with connection.execute(query.execution_options(yield_per=FETCHED)) as result:
         for key, size, sha256, state in result:
             rows.write(json.dumps([key, size, sha256, state == FileState.CONFIRMED]).encode() + b"\n")
-            total += size
+            total += size or 0
     return total
 
 
@@ -170,5 +173,3 @@ class _Copier:
             written = file.written
         sync_folder(path.parent)
         return written
-
-

@@ -125,7 +125,7 @@ def find_programs(url: str, major: int) -> Programs:
 
     Raises ``BackupError`` where none are of that version.
     """
-    arguments = PGDialect_psycopg().create_connect_args(make_url(url))[1]
+    arguments = PGDialect_psycopg().create_connect_args(make_url(url))[1]  # type: ignore[no-untyped-call]
     password = arguments.pop("password", None)
     return Programs(major, _find_folder(major), make_conninfo(**arguments), password)
 
@@ -153,5 +153,3 @@ def _broken_pipes() -> Iterator[None]:
         yield
     except BrokenPipeError:
         return
-
-

@@ -15,8 +15,17 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from datameta import migrations
-from datameta.backup.folder import DUMP, Backup, BackupError, StoredContent, Watch, find_copy, read_backup, read_manifest
-from datameta.backup.make import SEALED, count_rows
+from datameta.backup.folder import (
+    DUMP,
+    Backup,
+    BackupError,
+    StoredContent,
+    Watch,
+    find_copy,
+    read_backup,
+    read_manifest,
+)
+from datameta.backup.make import SEALED, count_rows, read_major
 from datameta.backup.programs import find_programs
 from datameta.clock import utc_now
 from datameta.database import Database
@@ -103,9 +112,7 @@ def _open(url: str) -> Iterator[Database]:
 
 def _restore_database(database: Database, backup: Backup, folder: Path, *, replaces: bool, watch: Watch) -> None:
     with database.engine.connect() as connection:
-        info = connection.dialect.server_version_info
-        assert info is not None
-        programs = find_programs(database.url, info[0])
+        programs = find_programs(database.url, read_major(connection))
         is_empty = connection.scalars(text(IS_EMPTY)).one()
         others = connection.scalars(text(COUNT_OTHERS)).one()
     if not is_empty and not replaces:
@@ -124,9 +131,7 @@ def _restore_database(database: Database, backup: Backup, folder: Path, *, repla
             raise BackupError(f"The database was restored, but not all rows of {', '.join(wrong)}.")
 
 
-def _restore_objects(
-    storage: Storage, backup: Backup, folder: Path, watch: Watch, tell: Callable[[str], Any]
-) -> int:
+def _restore_objects(storage: Storage, backup: Backup, folder: Path, watch: Watch, tell: Callable[[str], Any]) -> int:
     """Write the copies that the store lacks; return how many."""
     written = 0
     with watch("Restoring objects", backup.bytes) as advance:
@@ -141,9 +146,7 @@ def _restore_objects(
     return written
 
 
-def _restore_object(
-    storage: Storage, folder: Path, entry: StoredContent, advance: Callable[[int], Any]
-) -> str | None:
+def _restore_object(storage: Storage, folder: Path, entry: StoredContent, advance: Callable[[int], Any]) -> str | None:
     """Write one copy into the store; return why not."""
     try:
         content = examine_file(find_copy(folder, entry.key), advance)

@@ -42,7 +42,8 @@ def examine_file(path: Path, advance: Advance) -> LocalContent:
     with FileIO(path) as file:
         size = os.fstat(file.fileno()).st_size
         part_size = choose_part_size(size)
-        part_md5s, total = [], 0
+        part_md5s: list[str] = []
+        total = 0
         while total < size or not part_md5s:
             part = hashlib.md5(usedforsecurity=False)
             length = 0

@@ -149,4 +149,6 @@ def move_settings(target: Target) -> None:
     target.add_rows(AppSetting, new)
     target.report.count("settings", found=len(rows), new=len(new))
     if left:
-        target.report.remark("settings", f"this portal has none like these, which are left out: {', '.join(sorted(left))}")
+        target.report.remark(
+            "settings", f"this portal has none like these, which are left out: {', '.join(sorted(left))}"
+        )

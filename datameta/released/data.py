@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import Row, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from datameta.errors import ConflictError
 from datameta.identifiers import any_of
 from datameta.logic import audit, claims
 from datameta.logic.claims import Claim
@@ -20,7 +21,6 @@ from datameta.logic.definitions import claim_submitted
 from datameta.logic.records import hash_value, is_claimable
 from datameta.logic.rulebook import list_fields
 from datameta.logic.verification import MISSING, report_damage
-from datameta.errors import ConflictError
 from datameta.models import (
     File,
     FileReference,
@@ -180,7 +180,7 @@ class DataMover:
         for row, execution_id, service in added:
             self._bind_files(row, set_ids[row.uuid], records[row.id], (service, execution_id))
 
-    def _is_submitted_since(self, row: Row[Any], here: Row[Any]) -> bool:
+    def _is_submitted_since(self, row: Row[Any], here: Any) -> bool:
         return here.submission_id is None and row.submission_id in self._ids.submissions
 
     def _read_records(self, set_ids: list[int]) -> defaultdict[int, _Record]:
@@ -330,7 +330,9 @@ class DataMover:
             message = "has a value twice in a submission, and may not; it stays, and the rule holds from now on"
             self._target.report.remark(f"field {fields[number].name}", message)
             self._begin_rule(number, "isSubmissionUnique")
-        for metadatum in self._db.scalars(select(MetaDatum).where(MetaDatum.is_site_unique).order_by(MetaDatum.id)).all():
+        for metadatum in self._db.scalars(
+            select(MetaDatum).where(MetaDatum.is_site_unique).order_by(MetaDatum.id)
+        ).all():
             self._claim_in_site(metadatum)
 
     def _has_twice(self, each: Any) -> bool:
@@ -360,9 +362,7 @@ class DataMover:
             self._db.flush()
             claim_submitted(self._db, metadatum)
             before, after = {"isSiteUnique": True}, {"isSiteUnique": False}
-            audit.record_event(
-                self._db, "metadatum.changed", actor=None, entity=metadatum, before=before, after=after
-            )
+            audit.record_event(self._db, "metadatum.changed", actor=None, entity=metadatum, before=before, after=after)
 
     def _begin_rule(self, field_id: int, name: str) -> None:
         """Let the audit say that a field has a rule from now on, so that what came before is not judged by it."""

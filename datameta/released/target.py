@@ -65,8 +65,8 @@ class Target:
         taken = self.db.scalars(select(model.site_id).where(model.site_id == any_of(site_ids))).all()
         if taken:
             raise OldPortalError(
-                f"{', '.join(sorted(taken)[:5])}: other {model.__tablename__} of this portal have these ids. Import into "
-                "a new portal, or one that knows these things from the same old one."
+                f"{', '.join(sorted(taken)[:5])}: other things of this portal have these ids. Import into a "
+                "new portal, or one that has these things from the same old one."
             )
 
 

@@ -29,7 +29,7 @@ from datameta.storage import Storage, StorageUnavailableError, open_storage
 from tests.conftest import BASE_URL, Client, FaultyStorage, Portal, announce, confirm, empty_tables, send, sign_in
 from tests.storage.backends import make_s3, s3_settings, set_credentials
 
-SECRET = "a key of this site, and of no other one"
+SECRET = "a key of this site and of no other one"
 
 
 @dataclass
@@ -368,9 +368,7 @@ def test_a_restore_that_fails_leaves_the_database_as_it_was(local: Keeper) -> No
 
 
 @only_local
-def test_a_statement_that_fails_leaves_the_database_as_it_was(
-    local: Keeper, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_statement_that_fails_leaves_the_database_as_it_was(local: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
     local.back_up()
     assert local.restore().exit_code == 0
     monkeypatch.setattr(programs, "EMPTY", "SELECT 1")
@@ -440,7 +438,7 @@ def test_sessions_and_links_do_not_come_to_life_again(local: Keeper) -> None:
     assert local.restore().exit_code == 0
     assert local.query("SELECT count(*) FROM login_sessions") == [0]
     assert local.query("SELECT count(*) FROM login_sessions", local.portal.database.url) == [1]
-    with Database(local.spare).sessions() as db:
+    with local.open_restored() as portal, portal.database.sessions() as db:
         assert find_broken_seal(db) is None
 
 
@@ -497,10 +495,8 @@ def test_what_ends_without_an_error_before_the_end_is_no_success(
     binaries.mkdir()
     make_program(binaries / "psql", "1")
     for name in ("pg_restore", "pg_dump"):
-        (binaries / name).write_text(f"#!/bin/sh\nexec {own / name} \"$@\"\n")
+        (binaries / name).write_text(f'#!/bin/sh\nexec {own / name} "$@"\n')
         (binaries / name).chmod(0o700)
     monkeypatch.setattr(programs, "_find_folder", lambda major: binaries)
     done = local.restore()
     assert (done.exit_code, "psql ended before it had read all of the dump" in done.output) == (1, True), done.output
-
-
