@@ -1,7 +1,7 @@
 """A DataMeta 1.1.1 with all that it can hold, made by its own code; runs with the Python of its own environment.
 
-Usage: released_portal.py INI, to make and fill it; released_portal.py INI later, to go on as on the next day. Prints what
-the importing side needs to know, as JSON.
+Usage: released_portal.py INI, to make and fill it; released_portal.py INI later, to go on as on the next day. Prints
+what the importing side needs to know, as JSON.
 """
 
 import hashlib
