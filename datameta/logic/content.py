@@ -61,17 +61,17 @@ def examine_file(path: Path, advance: Advance) -> LocalContent:
 
 
 def put_content(storage: Storage, key: str, content: LocalContent) -> None:
-    """Make what was read from a file the content at ``key``, in place of what is there.
+    """Make what was read from a file the content at ``key``, in place of what is there, once the store has all of it.
 
     Raises ``ChecksumMismatchError`` if the file has changed since, ``StorageUnavailableError``, ``OSError``.
     """
-    storage.delete(key)
     upload = storage.begin_parts(key)
     try:
         with FileIO(content.path) as file:
             for number, md5 in enumerate(content.part_md5s, 1):
                 length = min(content.part_size, content.size - (number - 1) * content.part_size)
                 storage.write_part(key, upload, number, _read(file, length), md5=md5, size=length)
+        storage.delete(key)
         storage.complete_parts(key, upload, content.part_md5s)
     except BaseException:
         storage.abort(key, upload)

@@ -427,7 +427,7 @@ def test_what_is_deleted_or_confirmed_meanwhile_does_not_count(portal: Portal, m
 
     do_before(monkeypatch, portal.storage, "list_objects", act)
     assert messages(portal) == []
-    assert len(list(portal.storage.list_objects())) == 1
+    assert len(list(portal.storage.list_objects())) == 2
 
 
 def test_a_listing_that_lags_is_no_loss(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
