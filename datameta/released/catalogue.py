@@ -8,9 +8,11 @@ from datameta.logic.appsettings import CATALOGUE
 from datameta.logic.definitions import check_date_format
 from datameta.logic.records import compile_pattern
 from datameta.models import AppSetting, MetaDatum, Service, ServiceUser
+from datameta.released import report
 from datameta.released.target import Target, free_name, shorten
 
 LONGEST_NAME, LONGEST_TEXT, LONGEST_PATTERN, LONGEST_FORMAT = 255, 10_000, 1000, 100
+LONGEST_SHOWN = 200
 SETTINGS = {
     "user_agreement": "user_agreement",
     "renderer_page_title": "site_name",
@@ -67,15 +69,14 @@ def move_fields(target: Target) -> None:
 
 def _make_field(target: Target, row: Row[Any], taken: set[str]) -> dict[str, Any]:
     subject = f"field {row.name}"
-    report = target.report
 
     def fit(text: str | None, longest: int, what: str) -> str | None:
-        return shorten(text, longest, report, subject, what) if text else None
+        return shorten(text, longest, target.report, subject, what) if text else None
 
-    name = shorten(row.name if row.name.strip() else "unnamed", LONGEST_NAME, report, subject, "name")
+    name = shorten(row.name if row.name.strip() else "unnamed", LONGEST_NAME, target.report, subject, "name")
     if name in taken:
         name = next(free for number in range(2, 10**6) if (free := free_name(name, taken, str(number))) not in taken)
-        report.remark(subject, f"another field here has this name; it is called {name}")
+        target.report.remark(subject, f"another field here has this name; it is called {name}")
     taken.add(name)
     return {
         "uuid": row.uuid,
@@ -106,11 +107,13 @@ def _check_pattern(target: Target, subject: str, pattern: str | None) -> str | N
     except ValueError as error:
         reason = str(error)
     if reason:
-        message = f"the expression {pattern} does not work here ({reason}); the field has none until it is written anew"
+        shown = report.shorten(pattern, LONGEST_SHOWN)
+        message = f"the expression {shown} does not work here ({reason}); the field has none until it is written anew"
         target.report.remark(subject, message)
         return None
     if not (pattern.startswith("^") and pattern.endswith("$")):
-        message = f"the expression {pattern} had to match the beginning of a value, and has to match all of it here"
+        shown = report.shorten(pattern, LONGEST_SHOWN)
+        message = f"the expression {shown} had to match the beginning of a value, and has to match all of it here"
         target.report.remark(subject, message)
     return pattern
 

@@ -74,6 +74,10 @@ def move_files(target: Target, contents: Mapping[UUID, Content]) -> None:
     """Bring the confirmed files over; one whose content was not right is here as one that has lost it."""
     rows = target.old.list_rows("files")
     confirmed = [row for row in rows if row.content_uploaded and len(row.name) <= LONGEST_NAME]
+    removed = target.find_removed(confirmed)
+    if removed:
+        submitted = target.old.find_submitted_files()
+        confirmed = [row for row in confirmed if row.uuid not in removed or row.id in submitted]
     known = target.find_known(File, confirmed)
     new = [_make_file(target, row, contents.get(row.uuid)) for row in confirmed if row.uuid not in known]
     added = target.add_rows(File, new)
@@ -148,7 +152,10 @@ class DataMover:
     def move(self) -> None:
         """Bring all of it over, then see to what has to be unique."""
         for page in self._target.old.list_pages("metadatasets"):
-            self._move_page(page)
+            self._target.report.count("metadatasets", found=len(page), new=0)
+            removed = self._target.find_removed(row for row in page if row.submission_id is None)
+            if kept := [row for row in page if row.uuid not in removed]:
+                self._move_page(kept)
         self._tell_unreferenced()
         if self._is_changed:
             self._claim()
@@ -173,7 +180,7 @@ class DataMover:
             kept = {name: changed[name] for name in ("submission_id", "record")}
             self._db.execute(update(MetaDataSet).where(MetaDataSet.id == set_ids[row.uuid]).values(kept))
         self._is_changed |= bool(new or moved)
-        self._target.report.count("metadatasets", found=len(page), new=len(new) + len(moved))
+        self._target.report.count("metadatasets", found=0, new=len(new) + len(moved))
         added = self._move_executions(page, set_ids, records, executions)
         for row in (*new, *moved):
             self._bind_files(row, set_ids[row.uuid], records[row.id], None)

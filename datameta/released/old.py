@@ -66,6 +66,11 @@ class OldPortal:
         )
         return {row.submission_id: row.users for row in self._connection.execute(text(query))}
 
+    def find_submitted_files(self) -> set[int]:
+        """Return the files that metadatasets refer to."""
+        query = "SELECT DISTINCT file_id FROM metadatumrecords WHERE file_id IS NOT NULL"
+        return set(self._connection.scalars(text(query)))
+
     def _check(self) -> None:
         query = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = current_schema()"
         found = {(row.table_name, row.column_name) for row in self._connection.execute(text(query))}

@@ -115,7 +115,7 @@ def _move_former_passwords(target: Target, users: dict[int, Row[Any]]) -> None:
 
 def _move_keys(target: Target) -> None:
     rows = target.old.list_rows("apikeys")
-    known = target.find_known(ApiKey, rows)
+    known = target.find_known(ApiKey, rows).keys() | target.find_removed(rows)
     taken = set(target.db.scalars(select(ApiKey.token_hash)))
     latest = target.now + timedelta(days=target.settings.api_key_max_days)
     new = []
@@ -147,7 +147,7 @@ def _move_keys(target: Target) -> None:
 def move_registrations(target: Target) -> None:
     """Bring over who has asked for an account and got no answer."""
     rows = target.old.list_rows("regrequests")
-    known = target.find_known(Registration, rows)
+    known = target.find_known(Registration, rows).keys() | target.find_removed(rows)
     is_open = Registration.answered_at.is_(None)
     taken = set(target.db.scalars(select(func.lower(Registration.email)).where(is_open)))
     new = []

@@ -19,6 +19,11 @@ KINDS = (
 )
 
 
+def shorten(text: str, longest: int) -> str:
+    """Return the beginning of a text, as it is shown."""
+    return text if len(text) <= longest else f"{text[:longest]}…"
+
+
 @dataclass(frozen=True)
 class Remark:
     """Something that is other here than it was there, and what becomes of it."""
@@ -42,7 +47,7 @@ class Report:
 
     def remark(self, subject: str, message: str) -> None:
         """Note that something is other here."""
-        self.remarks.append(Remark(subject, message))
+        self.remarks.append(Remark(shorten(subject, 100), message))
 
     def list_lines(self) -> Iterator[str]:
         """Yield the report as lines."""

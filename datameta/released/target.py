@@ -6,15 +6,18 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, insert, select
+from sqlalchemy import Row, and_, func, insert, select
 from sqlalchemy.orm import Session
 
 from datameta.identifiers import any_of
+from datameta.models import AuditEvent
 from datameta.models.base import HasSiteId, HasUuid
 from datameta.released.old import OldPortal, OldPortalError
 from datameta.released.report import Report
 from datameta.settings import Settings
 from datameta.vault import Vault
+
+REMOVALS = ("key.revoked", "registration.answered", "registration.lapsed", "metadataset.deleted", "file.deleted")
 
 
 @dataclass
@@ -48,6 +51,14 @@ class Target:
             return {}
         return {each.uuid: each.id for each in self.db.execute(select(model.uuid, model.id).where(
             model.uuid == any_of(uuids)))}  # fmt: skip
+
+    def find_removed(self, rows: Iterable[Row[Any]]) -> set[UUID]:
+        """Return which of the rows have been here, and were removed: these do not come again."""
+        uuids = [row.uuid for row in rows]
+        if not uuids:
+            return set()
+        is_removal = and_(AuditEvent.event.in_(REMOVALS), AuditEvent.entity_uuid == any_of(uuids))
+        return {uuid for uuid in self.db.scalars(select(AuditEvent.entity_uuid).where(is_removal)) if uuid is not None}
 
     def add_rows(self, model: type[HasUuid], rows: Sequence[Mapping[str, Any]]) -> dict[UUID, int]:
         """Insert rows, each with its UUID; return their ids by UUID.

@@ -355,6 +355,17 @@ def test_what_happens_there_later_comes_with_the_next_import(new: New, old: Old,
     assert run_datameta("fsck", "--home", str(new.home)).returncode == 0
 
 
+def test_what_was_removed_here_does_not_come_again(new: New, old: Old, served: Served, ann: Api) -> None:
+    user = ann.call("GET", "/rpc/whoami")["id"]["uuid"]
+    [key] = ann.call("GET", f"/users/{user}/keys")
+    staged = ann.call("POST", "/metadatasets", {"record": {"#ID": "AB77", "Date": "2026-03-14"}})
+    ann.call("DELETE", f"/metadatasets/{staged['id']['site']}", status=204)
+    ann.call("DELETE", f"/keys/{key['id']['uuid']}", status=204)
+    done = run_datameta("import-datameta", old.url, str(old.storage), "--home", str(new.home))
+    assert (done.returncode, read_counts(done.stdout)["API keys"]) == (0, (8, 0)), done.stderr
+    assert ann.request("GET", "/rpc/whoami").status_code == 401
+
+
 # What is refused.
 
 
@@ -399,3 +410,95 @@ def test_ids_that_others_have_here_are_refused(old: Old, tmp_path: Path) -> None
         assert "another group here is called Lab; it is called Lab (DMG-" in done.stdout
         assert "another user here has the address ann@example.org" in done.stdout
     shutil.rmtree(home)
+
+
+# What the old portal has never refused.
+
+
+ODDITIES = """
+INSERT INTO metadata (uuid, name, regexp, long_description, datetimefmt, mandatory, example, "order", isfile,
+    submission_unique, site_unique)
+SELECT gen_random_uuid(), name, regexp, description, format, false, '', 1, false, false, false FROM (VALUES
+    ('Twin', NULL, NULL, NULL), (' ', repeat('a', 1001), NULL, NULL),
+    (repeat('n', 300), '^$', repeat('d', 10001), '%H%H')
+) AS odd (name, regexp, description, format);
+UPDATE users SET email = NULL, pwhash = NULL, fullname = NULL WHERE email = 'bob@example.org';
+UPDATE apikeys SET value = 'short' WHERE label = 'Long''s key';
+INSERT INTO regrequests (uuid, fullname, email) VALUES (gen_random_uuid(), 'Nobody', 'no address');
+INSERT INTO regrequests (uuid, fullname, email, group_id)
+    SELECT gen_random_uuid(), 'One', 'one@example.org', id FROM groups WHERE name = 'Lab';
+INSERT INTO services (uuid, site_id, name) VALUES (gen_random_uuid(), 'DMP-odd', NULL);
+INSERT INTO submissions (uuid, site_id, group_id) SELECT gen_random_uuid(), 'DMS-odd', min(id) FROM groups;
+INSERT INTO metadatasets (uuid, site_id, user_id)
+    SELECT gen_random_uuid(), 'DMR-odd', id FROM users WHERE fullname = 'Ann';
+INSERT INTO serviceexecutions (uuid, service_id, user_id, metadataset_id, datetime)
+    SELECT gen_random_uuid(), service_id, user_id, metadataset_id, datetime FROM serviceexecutions LIMIT 1;
+INSERT INTO serviceexecutions (uuid, service_id, user_id, metadataset_id, datetime)
+    SELECT gen_random_uuid(), s.id, m.user_id, m.id, now() FROM services s, metadatasets m
+    WHERE m.site_id = 'DMR-odd' AND s.name = 'Analysis';
+UPDATE metadatumrecords SET value = 'early' WHERE metadatum_id = (SELECT id FROM metadata WHERE name = 'Result')
+    AND value IS NULL;
+INSERT INTO metadatumrecords (uuid, metadatum_id, metadataset_id, value)
+    SELECT gen_random_uuid(), metadatum_id, metadataset_id, 'other' FROM metadatumrecords WHERE value = 'ABcd' LIMIT 1;
+UPDATE metadatumrecords SET file_id = (SELECT file_id FROM metadatumrecords WHERE value = 'AB10_R1.fq')
+    WHERE value = 'AB20_R1.fq';
+UPDATE files SET storage_uri = 's3://elsewhere' WHERE name = 'AB30_R1.fq' AND content_uploaded;
+UPDATE files SET name = repeat('x', 300) WHERE name = 'AB30_R2.fq';
+UPDATE appsettings SET str_value = 'Dear {unknown}' WHERE key = 'template_reject';
+UPDATE metadatasets SET user_id = (SELECT id FROM users WHERE fullname = 'Safe') WHERE id = (
+    SELECT max(metadataset_id) FROM metadatumrecords WHERE value = 'AB11');
+"""
+
+
+@pytest.fixture
+def odd(old: Old) -> Iterator[str]:
+    """A copy of the old database, with all that its schema lets in."""
+    name = f"odd_{uuid.uuid4().hex}"
+    server = sqlalchemy.make_url(old.url)
+    admin = server.set(database="postgres").render_as_string(hide_password=False)
+    url = server.set(database=name).render_as_string(hide_password=False)
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {server.database}")
+    with psycopg.connect(url) as connection:
+        connection.execute(ODDITIES)
+    yield url
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_what_only_the_old_schema_lets_in_is_named_and_kept(odd: str, old: Old, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    done = run_datameta("import-datameta", odd, str(old.storage), "--home", str(home))
+    assert done.returncode == 0, done.stderr
+    bob = old.known["people"]["Bob"]["site"]
+    for remark in (
+        "field Twin: another field here has this name; it is called Twin (2)",
+        "does not work here (it has 1,001 characters, and 1,000 are the most)",
+        "its name has 300 characters; here it has the first 255",
+        "its long description has 10,001 characters",
+        "the date format %H%H does not read what it writes",
+        f"user {bob}: this is no address: (none); the account has the address {bob.lower()}@imported.invalid",
+        f"user {bob}: has no password that can be read",
+        "API key Long's key: is left out",
+        "registration of no address: is left out",
+        "submission DMS-odd: is left out: nothing was submitted with it",
+        "answered twice for one metadataset; here it has the last answer",
+        "is left out: its metadataset is not submitted",
+        "has a value of Result, and no answer of the service is here; nobody sees it",
+        "has two values of Prefix; here it has the later one",
+        "field FileR1: names files that are not there or are named twice",
+        "its content is at s3://elsewhere, which is not in the folder",
+        "is left out: its name has 300 characters",
+        "setting template_reject: is left out: here it must be a text that names no other placeholders",
+        "has metadatasets of several users; here it is the first one's",
+    ):
+        assert remark in done.stdout, done.stdout
+    again = run_datameta("import-datameta", odd, str(old.storage), "--home", str(home))
+    assert {here for _, here in read_counts(again.stdout).values()} == {0}
+    proof = run_datameta("fsck", "--home", str(home)).stdout
+    wrong = [line for line in proof.splitlines() if line.startswith("FAIL  file") or line.startswith("FAIL  meta")]
+    assert len([line for line in wrong if "its content is not in the store" in line]) == 1
+    assert {line.split(": ")[1].split(".")[0] for line in wrong} <= {
+        "its content is not in the store",
+        "somebody else submitted it",
+    }
