@@ -358,9 +358,7 @@ def test_what_happens_there_later_comes_with_the_next_import(new: New, old: Old,
 def test_what_was_removed_here_does_not_come_again(new: New, old: Old, served: Served, ann: Api) -> None:
     user = ann.call("GET", "/rpc/whoami")["id"]["uuid"]
     [key] = ann.call("GET", f"/users/{user}/keys")
-    staged = ann.call("POST", "/metadatasets", {"record": {"#ID": "AB77", "Date": "2026-03-14"}})
-    ann.call("DELETE", f"/metadatasets/{staged['id']['site']}", status=204)
-    ann.call("DELETE", f"/keys/{key['id']['uuid']}", status=204)
+    ann.call("DELETE", f"/keys/{key['id']['uuid']}")
     done = run_datameta("import-datameta", old.url, str(old.storage), "--home", str(new.home))
     assert (done.returncode, read_counts(done.stdout)["API keys"]) == (0, (8, 0)), done.stderr
     assert ann.request("GET", "/rpc/whoami").status_code == 401
@@ -443,6 +441,9 @@ INSERT INTO metadatumrecords (uuid, metadatum_id, metadataset_id, value)
 UPDATE metadatumrecords SET file_id = (SELECT file_id FROM metadatumrecords WHERE value = 'AB10_R1.fq')
     WHERE value = 'AB20_R1.fq';
 UPDATE files SET storage_uri = 's3://elsewhere' WHERE name = 'AB30_R1.fq' AND content_uploaded;
+INSERT INTO files (uuid, site_id, name, storage_uri, content_uploaded, checksum, user_id)
+    SELECT gen_random_uuid(), 'DMF-odd', 'odd', 'file://nowhere', true, repeat('a', 70), id FROM users
+    WHERE fullname = 'Ann';
 UPDATE files SET name = repeat('x', 300) WHERE name = 'AB30_R2.fq';
 UPDATE appsettings SET str_value = 'Dear {unknown}' WHERE key = 'template_reject';
 UPDATE metadatasets SET user_id = (SELECT id FROM users WHERE fullname = 'Safe') WHERE id = (
@@ -489,10 +490,21 @@ def test_what_only_the_old_schema_lets_in_is_named_and_kept(odd: str, old: Old, 
         "field FileR1: names files that are not there or are named twice",
         "its content is at s3://elsewhere, which is not in the folder",
         "is left out: its name has 300 characters",
+        "file DMF-odd (odd): there is no nowhere in the folder",
+        "file DMF-odd: its checksum has 70 characters; here it has the first 64",
         "setting template_reject: is left out: here it must be a text that names no other placeholders",
         "has metadatasets of several users; here it is the first one's",
     ):
         assert remark in done.stdout, done.stdout
+    # What was removed here does not come again.
+    with embedded.running(home) as url:
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+        with engine.begin() as connection:
+            for table, event in (("metadatasets", "metadataset.deleted"), ("files", "file.deleted")):
+                query = f"DELETE FROM {table} WHERE site_id LIKE '%-odd' RETURNING uuid"
+                [removed] = connection.scalars(text(query))
+                query = "INSERT INTO audit_events (event, entity_uuid) VALUES (:event, :removed)"
+                connection.execute(text(query), {"event": event, "removed": removed})
     again = run_datameta("import-datameta", odd, str(old.storage), "--home", str(home))
     assert {here for _, here in read_counts(again.stdout).values()} == {0}
     proof = run_datameta("fsck", "--home", str(home)).stdout
