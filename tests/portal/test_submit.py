@@ -528,8 +528,11 @@ def test_template_and_marked_workbook_are_fetched(page: Page, site: Site, tmp_pa
 
     [sample] = name_samples(1)
     open_page(page, site)
-    sheet = load_workbook(fetch("Template for samples (xlsx)")).worksheets[0]
-    assert [cell.value for cell in sheet[1]] == FIELDS
+    # Who has no sheet yet sees where to get one; it stays in the menu.
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Template for samples (xlsx)").click()
+    for path in (download.value.path(), fetch("Template for samples (xlsx)")):
+        assert [cell.value for cell in load_workbook(io.BytesIO(path.read_bytes())).worksheets[0][1]] == FIELDS
     book = Workbook()
     for row in [FIELDS, *make_rows([sample], ZIPCode="7")]:
         book.active.append(row)
@@ -574,6 +577,20 @@ def test_a_sheet_is_dropped_anywhere(page: Page, site: Site) -> None:
     open_page(page, site)
     drop(page, [("run.csv", make_csv(make_rows([sample])))])
     expect(find_cell(page, 1, "Lab-ID")).to_have_text(sample)
+
+
+def test_files_that_are_chosen_with_their_sheet_are_sent(page: Page, site: Site) -> None:
+    samples = name_samples(2)
+    rows = make_rows(samples)
+    files = [(row[4], f"reads of {row[4]}".encode()) for row in rows]
+    open_page(page, site)
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Choose a sample sheet").click()
+    chosen = [("run.csv", make_csv(rows)), *files]
+    chooser.value.set_files([{"name": name, "mimeType": "", "buffer": content} for name, content in chosen])
+    expect(page.get_by_text("All 2 files are here").first).to_be_visible()
+    submit(page)
+    assert [count_submitted(site, sample) for sample in samples] == [1, 1]
 
 
 def test_files_and_sheet_come_together_and_are_submitted_when_ready(page: Page, site: Site) -> None:
