@@ -252,8 +252,8 @@ def _check_needed(inventory: Inventory, orphan_days: int) -> Iterator[Finding]:
         message = f"no file needs it, and it is {age.total_seconds() / 3600:.1f} hours old"
         yield Finding(f"{'object' if row.upload is None else 'upload'} {row.key}", message, advice, is_wrong)
     if kept:
-        message = f"the store has {kept['objects']:,} objects of them, {kept['bytes']:,} bytes"
-        advice = f"They are kept for {orphan_days} days, as a backup may need them."
+        message = f"the store has the content of {kept['objects']:,} of them, {kept['bytes']:,} bytes"
+        advice = f"It is kept for {orphan_days} days, as a backup may need it."
         yield Finding("deleted files", message, advice, is_wrong=False)
 
 
