@@ -18,6 +18,7 @@ COMMANDS = {
     "audit": SERVER,
     "backup": KEEPING,
     "check": CLIENT,
+    "config": SERVER,
     "db": SERVER,
     "download": CLIENT,
     "fsck": SERVER,

@@ -109,19 +109,10 @@ def _count_staged(actor: Actor) -> Query:
 
 
 def _count_submitted(actor: Actor) -> Query:
-    is_visible = visible_submitted(actor)
-    seen = select(Submission.id).where(is_visible)
-    return select(
-        _count(Submission, is_visible).label("submissions"),
-        _count(MetaDataSet, MetaDataSet.submission_id.in_(seen)).label("metadatasets"),
-        func.count().label("files"),
-        _sum(File.size).label("bytes"),
-    ).where(File.submission_id.in_(seen))
+    return select(func.count().label("submissions"), *_sum_content()).where(visible_submitted(actor))
 
 
 def _select_last_submissions(actor: Actor) -> Query:
-    sets = select(func.count()).where(MetaDataSet.submission_id == Submission.id)
-    files = select(func.count()).where(File.submission_id == Submission.id)
     return (
         select(
             Submission.uuid,
@@ -132,9 +123,9 @@ def _select_last_submissions(actor: Actor) -> Query:
             User.uuid.label("user_uuid"),
             User.site_id.label("user_site_id"),
             User.name.label("user_name"),
-            sets.scalar_subquery().label("metadatasets"),
-            files.scalar_subquery().label("files"),
-            files.with_only_columns(_sum(File.size)).scalar_subquery().label("bytes"),
+            Submission.metadataset_count.label("metadatasets"),
+            Submission.file_count.label("files"),
+            Submission.byte_count.label("bytes"),
         )
         .join(Group, Group.id == Submission.group_id)
         .join(User, User.id == Submission.user_id)
@@ -188,25 +179,16 @@ def _view_site(db: Session) -> SiteOverview:
 
 
 def _sum_up(*columns: Any) -> Query:
-    """Return the query that sums up what was submitted; the tables are gone through once, whatever it is grouped by."""
-    sets = select(MetaDataSet.submission_id, func.count().label("count")).group_by(MetaDataSet.submission_id).subquery()
-    files = (
-        select(File.submission_id, func.count().label("count"), func.sum(File.size).label("bytes"))
-        .group_by(File.submission_id)
-        .subquery()
-    )
-    return (
-        select(
-            *columns,
-            func.count().label("submissions"),
-            _sum(sets.c.count).label("metadatasets"),
-            _sum(files.c.count).label("files"),
-            _sum(files.c.bytes).label("bytes"),
-        )
-        .select_from(Submission)
-        .outerjoin(sets, sets.c.submission_id == Submission.id)
-        .outerjoin(files, files.c.submission_id == Submission.id)
-    )
+    """Return the query that sums up what was submitted."""
+    return select(*columns, func.count().label("submissions"), *_sum_content()).select_from(Submission)
+
+
+def _sum_content() -> list[Any]:
+    return [
+        _sum(Submission.metadataset_count).label("metadatasets"),
+        _sum(Submission.file_count).label("files"),
+        _sum(Submission.byte_count).label("bytes"),
+    ]
 
 
 def _group_columns() -> list[Any]:

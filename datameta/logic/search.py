@@ -1,8 +1,12 @@
 """Searching what was submitted: by what a record says, by who submitted it and when, and by what services have done.
 
 The rule this module guards: what somebody may not see, they neither find, nor learn of by a count or an order. A
-condition looks at values as people see them. It needs no index: the database looks through 200,000 records in less
-than a second.
+condition looks at values as people see them.
+
+What a condition says of single sets (``exact``) decides; what it says of blocks of sets (``logic/blocks.py``) only
+keeps the database from looking at all the others. A page is read block by block in the order that was asked for, until
+it is full, where that is the order of submissions; else all that is found is sorted. How many sets are found is counted
+up to a limit alone.
 
 A page begins behind the values by which the row before it is sorted. Of a field's value these are its first
 characters: a cursor has to fit into an address.
@@ -10,8 +14,8 @@ characters: a cursor has to fit into an address.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeAlias
@@ -31,6 +35,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    true,
     tuple_,
 )
 from sqlalchemy.orm import Session
@@ -38,11 +43,13 @@ from sqlalchemy.orm import Session
 from datameta.authz import Actor, may_view_service, visible_submitted
 from datameta.errors import Problem, ValidationError
 from datameta.identifiers import any_of, matches_id, matches_ids
+from datameta.logic import blocks
+from datameta.logic.blocks import DATE_PARTS, MONTHS
 from datameta.logic.fields import Field, Kind
 from datameta.logic.metadatasets import PAGE_SIZE, MetaDataSetRow, find_queried_service, select_metadatasets
 from datameta.logic.records import store_value
 from datameta.logic.rulebook import list_fields
-from datameta.models import Group, MetaDataSet, ServiceExecution, Submission, User
+from datameta.models import Group, MetaDataSet, SearchBlock, ServiceExecution, Submission, User
 from datameta.paging import make_cursor, parse_cursor
 
 Value: TypeAlias = SQLColumnExpression[Any]
@@ -52,12 +59,12 @@ SORTED_LENGTH = 100
 STORED_DATE = r"^[0-9]{4}-(0[1-9]|1[0-2])-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{6})?$"
 NUMBER = r"^[+-]?([0-9]{1,40}([.][0-9]{0,40})?|[.][0-9]{1,40})([eE][+-]?[0-9]{1,2})?$"
 """The numbers that are sorted as such; what is longer, is sorted as a text."""
-DATE_PARTS = {"Y": (1, 4), "y": (3, 2), "m": (6, 2), "d": (9, 2), "H": (12, 2), "M": (15, 2), "S": (18, 2)}
-"""Where a stored date has what a format writes."""
-MONTHS = (
-    *("January", "February", "March", "April", "May", "June", "July"),
-    *("August", "September", "October", "November", "December"),
-)
+MOST_COUNTED = 10_000
+"""So many sets are counted, where only their submissions are looked at."""
+MOST_COMPARED = 1000
+"""So many are counted, where their values are, too."""
+MOST_BLOCKS = 1000
+"""In so many blocks; in more, no order is looked for but that of submissions."""
 
 
 @dataclass(frozen=True)
@@ -77,20 +84,53 @@ class Filters:
 
 
 @dataclass(frozen=True)
+class Condition:
+    """What must hold for a set, and what then holds for its block; None: nothing that is known."""
+
+    exact: ColumnElement[bool]
+    block: ColumnElement[bool] | None = None
+
+
+@dataclass(frozen=True)
 class Order:
-    """The values by which rows are sorted, none of them null, with their kinds; their row ids come last."""
+    """The values by which rows are sorted, none of them null, with their kinds; their row ids come last.
+
+    All sets of a submission have the same where ``is_of_submission``; the values are those of groups where
+    ``is_of_group``.
+    """
 
     keys: tuple[tuple[Value, type], ...]
     is_descending: bool
+    is_of_submission: bool = False
+    is_of_group: bool = False
 
 
 @dataclass(frozen=True)
 class Search:
-    """A search that was found to be right: all fields there are, the conditions and the order."""
+    """A search that was found to be right: all fields there are, the conditions and the order.
+
+    ``submissions`` are the conditions on submissions, ``values`` those on single sets. Blocks are not used where the
+    sets to look at are few.
+    """
 
     fields: Sequence[Field]
-    condition: ColumnElement[bool]
+    submissions: Sequence[ColumnElement[bool]]
+    values: Sequence[Condition]
     order: Order
+    uses_blocks: bool
+
+    @property
+    def blocks(self) -> list[ColumnElement[bool]]:
+        """The conditions on blocks."""
+        return [one.block for one in self.values if one.block is not None] if self.uses_blocks else []
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many sets a search finds at least, and whether there may be more."""
+
+    number: int
+    is_exceeded: bool
 
 
 def prepare_search(db: Session, actor: Actor, filters: Filters, *, sort: str) -> Search:
@@ -100,23 +140,31 @@ def prepare_search(db: Session, actor: Actor, filters: Filters, *, sort: str) ->
     """
     fields = list_fields(db)
     problems: list[Problem] = []
-    conditions = [
-        visible_submitted(actor),
-        *_match_submission(filters),
-        *_match_values(actor, fields, filters.where, problems),
-        *_match_service(db, actor, filters, problems),
-    ]
-    if filters.text is not None:
-        conditions.append(_match_text([field for field in fields if may_view_field(actor, field)], filters.text))
+    compared = list(_read_conditions(actor, fields, filters.where, problems))
+    services = list(_match_service(db, actor, filters, problems))
     order = _read_order(actor, fields, sort, problems)
     if problems or order is None:
         raise ValidationError(problems)
-    return Search(fields, and_(*conditions), order)
+    texts = {filters.text or "", *(text for field, written in compared for text in _list_texts(field, written))}
+    lower = blocks.lower_texts(db, texts)
+    values = [*(_compare(field, written, lower) for field, written in compared), *services]
+    if filters.text is not None:
+        visible = [field for field in fields if may_view_field(actor, field)]
+        values.append(_match_text(visible, filters.text, lower[filters.text]))
+    if filters.metadataset_ids is not None:
+        values.append(Condition(matches_ids(MetaDataSet, filters.metadataset_ids)))
+    submissions = [visible_submitted(actor), *_match_submission(filters)]
+    return Search(fields, submissions, values, order, uses_blocks=filters.metadataset_ids is None)
 
 
-def count_rows(db: Session, search: Search) -> int:
+def count_rows(db: Session, search: Search) -> Count:
     """Return how many sets the search finds."""
-    return int(db.scalars(_select(search, func.count())).one())
+    most = MOST_COMPARED if search.values else MOST_COUNTED
+    found = _select_found(search, is_counted=True).limit(most + 1).subquery()
+    number = db.scalars(select(func.count()).select_from(found)).one()
+    if number > most or not search.blocks:
+        return Count(min(number, most), number > most)
+    return Count(number, _has_many_blocks(db, search))
 
 
 def read_page(
@@ -126,14 +174,12 @@ def read_page(
 
     Raises ``ValidationError`` for an unknown cursor.
     """
-    order = search.order
-    keys = [key for key, _ in order.keys]
-    query = _select(search, MetaDataSet.id, *keys).order_by(*_list_keys(order)).limit(limit + 1)
-    if cursor is not None:
-        place = tuple_(*keys, MetaDataSet.id)
-        behind = parse_cursor(cursor, *(kind for _, kind in order.keys), int)
-        query = query.where(place < behind if order.is_descending else place > behind)
-    found = db.execute(query).all()
+    if search.blocks and not search.order.is_of_submission and _has_many_blocks(db, search):
+        # All of them would be looked at before the first is known; in the order of an index, the page is full soon.
+        search = replace(search, uses_blocks=False)
+    kinds = [kind for _, kind in search.order.keys]
+    behind = None if cursor is None else parse_cursor(cursor, *kinds, int)
+    found = db.execute(_select_found(search, behind=behind).limit(limit + 1)).all()
     rows = read_rows(db, [row.id for row in found[:limit]])
     if len(found) <= limit:
         return rows, None
@@ -163,8 +209,7 @@ def read_rows(db: Session, ids: Sequence[int]) -> list[MetaDataSetRow]:
 
 def list_ids(db: Session, search: Search) -> Iterator[Sequence[int]]:
     """Yield the row ids of all sets that are found, in their order, some at a time."""
-    query = _select(search, MetaDataSet.id).order_by(*_list_keys(search.order))
-    yield from db.scalars(query.execution_options(yield_per=PAGE_SIZE)).partitions()
+    yield from db.scalars(_select_found(search).execution_options(yield_per=PAGE_SIZE)).partitions()
 
 
 def may_view_field(actor: Actor, field: Field) -> bool:
@@ -186,20 +231,100 @@ def find_visible_field(
     return field
 
 
-def _select(search: Search, *columns: Any) -> Select[Any]:
-    return (
-        select(*columns)
+def _select_found(
+    search: Search, *, behind: tuple[Any, ...] | None = None, is_counted: bool = False
+) -> Select[*tuple[Any, ...]]:
+    """Return the query for the row ids of what is found and the values of the order, maybe from behind a place.
+
+    Where it is only to be counted, it is in no order, and in the first blocks alone.
+    """
+    order = search.order
+    keys = _label_keys(order)
+    query = _join(
+        select(MetaDataSet.id, *keys)
         .select_from(MetaDataSet)
         .join(Submission, Submission.id == MetaDataSet.submission_id)
-        .join(Group, Group.id == Submission.group_id)
-        .join(User, User.id == Submission.user_id)
-        .where(search.condition)
     )
+    query = query.where(*search.submissions, *(one.exact for one in search.values))
+    columns: list[Any] = [*(key for key, _ in order.keys), MetaDataSet.id]
+    if search.blocks or (order.is_of_group and not is_counted):
+        blocks_or_all = _list_blocks if search.blocks else _list_submissions
+        list_some = blocks_or_all(search, behind, is_sorted=not is_counted)
+        listed = (list_some.limit(MOST_BLOCKS) if is_counted else list_some.offset(0)).subquery("listed")
+        is_listed = [MetaDataSet.submission_id == listed.c.submission_id]
+        if search.blocks:
+            is_listed.append(MetaDataSet.id.between(listed.c.first_id, listed.c.last_id))
+        # OFFSET 0 keeps the database from looking at the sets in another way than one of the list after the other.
+        found = query.where(*is_listed).correlate(listed).offset(0).lateral("found")
+        places = (listed if order.is_of_submission else found).c
+        columns = [*(places[key.name] for key in keys), found.c.id]
+        query = select(found.c.id, *columns[:-1]).select_from(listed).join(found, true())
+    if behind is not None:
+        # The first value alone, since an index has it.
+        query = query.where(_goes_on(order, columns[:1], behind[:1]), _lies_behind(order, columns, behind))
+    if is_counted:
+        return query
+    return query.order_by(*(_turn(order, column) for column in columns))
 
 
-def _list_keys(order: Order) -> list[Any]:
-    keys = [*(key for key, _ in order.keys), MetaDataSet.id]
-    return [key.desc() for key in keys] if order.is_descending else keys
+def _has_many_blocks(db: Session, search: Search) -> bool:
+    listed = _list_blocks(search, is_sorted=False).limit(MOST_BLOCKS + 1).subquery()
+    return db.scalars(select(func.count()).select_from(listed)).one() > MOST_BLOCKS
+
+
+def _list_blocks(search: Search, behind: tuple[Any, ...] | None = None, *, is_sorted: bool) -> Select[*tuple[Any, ...]]:
+    """Return the query for the blocks that may hold what is found, in the order of submissions if one is asked for."""
+    query = (
+        select(SearchBlock.submission_id, SearchBlock.first_id, SearchBlock.last_id)
+        .select_from(SearchBlock)
+        .join(Submission, Submission.id == SearchBlock.submission_id)
+        .where(*search.blocks)
+    )
+    return _list(search, query, behind, is_sorted)
+
+
+def _list_submissions(
+    search: Search, behind: tuple[Any, ...] | None = None, *, is_sorted: bool
+) -> Select[*tuple[Any, ...]]:
+    """Return the query for the submissions that may hold what is found, in the order that is asked for."""
+    query = select(Submission.id.label("submission_id")).select_from(Submission)
+    return _list(search, query, behind, is_sorted)
+
+
+def _list(
+    search: Search, query: Select[*tuple[Any, ...]], behind: tuple[Any, ...] | None, is_sorted: bool
+) -> Select[*tuple[Any, ...]]:
+    order = search.order
+    query = _join(query).where(*search.submissions)
+    if not order.is_of_submission:
+        return query
+    query = query.add_columns(*_label_keys(order))
+    if behind is not None:
+        query = query.where(_goes_on(order, [key for key, _ in order.keys[:1]], behind[:1]))
+    return query.order_by(*(_turn(order, key) for key, _ in order.keys)) if is_sorted else query
+
+
+def _label_keys(order: Order) -> list[Any]:
+    return [key.label(f"key{number}") for number, (key, _) in enumerate(order.keys)]
+
+
+def _join(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    return query.join(Group, Group.id == Submission.group_id).join(User, User.id == Submission.user_id)
+
+
+def _turn(order: Order, column: Any) -> Any:
+    return column.desc() if order.is_descending else column
+
+
+def _goes_on(order: Order, columns: Sequence[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+    """Return the condition that a row is not before these values in an order."""
+    place = tuple_(*columns)
+    return place <= values if order.is_descending else place >= values
+
+
+def _lies_behind(order: Order, columns: Sequence[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+    place = tuple_(*columns)
+    return place < values if order.is_descending else place > values
 
 
 def _match_submission(filters: Filters) -> Iterator[ColumnElement[bool]]:
@@ -210,14 +335,15 @@ def _match_submission(filters: Filters) -> Iterator[ColumnElement[bool]]:
     for model, text in ((Group, filters.group_id), (User, filters.user_id), (Submission, filters.submission_id)):
         if text is not None:
             yield matches_id(model, text)
-    if filters.metadataset_ids is not None:
-        yield matches_ids(MetaDataSet, filters.metadataset_ids)
 
 
-def _match_values(
+def _read_conditions(
     actor: Actor, fields: Sequence[Field], where: Iterable[str], problems: list[Problem]
-) -> Iterator[ColumnElement[bool]]:
-    """Yield the conditions on single fields: ``name=text`` (the value contains it) and ``name==text`` (it is that)."""
+) -> Iterator[tuple[Field, str]]:
+    """Yield the conditions on single fields: ``name=text`` (the value contains it) and ``name==text`` (it is that).
+
+    Each is a field and what stands behind the first sign.
+    """
     names = {field.name for field in fields}
     for written in where:
         # A name may have the sign itself: it ends where it is that of a field.
@@ -229,22 +355,45 @@ def _match_values(
         end = next((end for end in ends if written[:end] in names), ends[0])
         field = find_visible_field(actor, fields, written[:end], parameter="where", problems=problems)
         if field is not None:
-            yield _compare(field, written[end + 1 :])
+            yield field, written[end + 1 :]
 
 
-def _compare(field: Field, text: str) -> ColumnElement[bool]:
-    if not text.startswith("="):
-        return _contains(_show(field), text) if text else func.nullif(_value_of(field), "").is_not(None)
-    wanted = text[1:]
-    if not wanted:
-        return func.nullif(_value_of(field), "").is_(None)
+def _list_texts(field: Field, written: str) -> set[str]:
+    """Return the texts that a condition on a field is about."""
+    if not written.startswith("="):
+        return {written}
     # A date is stored in another form than it is written in, and text that is none as it is.
-    return _value_of(field).in_({wanted, store_value(field, wanted)})
+    return {written[1:], store_value(field, written[1:])}
 
 
-def _match_service(
-    db: Session, actor: Actor, filters: Filters, problems: list[Problem]
-) -> Iterator[ColumnElement[bool]]:
+def _compare(field: Field, written: str, lower: Mapping[str, str]) -> Condition:
+    texts = _list_texts(field, written)
+    filled = func.nullif(_value_of(field), "")
+    if not written:
+        return Condition(filled.is_not(None), _narrow(field, [frozenset([f"{field.key}="])]))
+    if written == "=":
+        # Nobody has noted for which blocks a service has given all values.
+        is_open = None if field.service_id is not None else ~SearchBlock.filled.contains([field.id])
+        return Condition(filled.is_(None), is_open)
+    if written.startswith("="):
+        possible = [blocks.split_value(field.key, text, lower[text]) for text in texts]
+        return Condition(_value_of(field).in_(texts), _narrow(field, possible))
+    possible = [blocks.split_text(lower[written]), *_split_date(field, lower[written])]
+    return Condition(_contains(_show(field), written), _narrow(field, possible))
+
+
+def _narrow(field: Field, possible: Iterable[blocks.Pieces]) -> ColumnElement[bool]:
+    if field.service_id is None:
+        return blocks.may_hold_own(possible)
+    return SearchBlock.id.in_(blocks.may_hold_answer([field.service_id], possible))
+
+
+def _split_date(field: Field, lower: str) -> set[blocks.Pieces]:
+    parts = split_format(field.date_time_fmt)
+    return blocks.split_date(lower, parts) if parts else set()
+
+
+def _match_service(db: Session, actor: Actor, filters: Filters, problems: list[Problem]) -> Iterator[Condition]:
     given = {"serviceId": filters.service_id, "serviceState": filters.service_state}
     missing = [name for name, value in given.items() if value is None]
     if filters.service_id is None or filters.service_state is None:
@@ -260,12 +409,15 @@ def _match_service(
     is_done = exists().where(
         ServiceExecution.metadataset_id == MetaDataSet.id, ServiceExecution.service_id == service_id
     )
-    yield is_done if filters.service_state == "done" else ~is_done
+    if filters.service_state == "done":
+        yield Condition(is_done, blocks.has_answer(service_id))
+    else:
+        yield Condition(~is_done, blocks.may_await(service_id))
 
 
-def _match_text(fields: Sequence[Field], text: str) -> ColumnElement[bool]:
+def _match_text(fields: Sequence[Field], text: str, lower: str) -> Condition:
     """Return the condition that a value, or an id or label that people know the set by, contains the text."""
-    dates = [field for field in fields if _split_format(field.date_time_fmt)]
+    dates = [field for field in fields if split_format(field.date_time_fmt)]
     plain = [field for field in fields if field not in dates]
     own = [field.key for field in plain if field.service_id is None]
     # How the text stands in any JSON: what the record as a whole does not contain, none of its values does.
@@ -275,7 +427,7 @@ def _match_text(fields: Sequence[Field], text: str) -> ColumnElement[bool]:
         and_(_contains(cast(MetaDataSet.record, Text), escaped), _has_value(MetaDataSet.record, own, text)),
         *(_contains(_show(field), text) for field in dates),
     ]
-    for service_id in {field.service_id for field in plain} - {None}:
+    for service_id in {field.service_id for field in plain if field.service_id is not None}:
         keys = [field.key for field in plain if field.service_id == service_id]
         answer = exists().where(
             ServiceExecution.metadataset_id == MetaDataSet.id,
@@ -283,7 +435,14 @@ def _match_text(fields: Sequence[Field], text: str) -> ColumnElement[bool]:
             _has_value(ServiceExecution.record, keys, text),
         )
         conditions.append(answer)
-    return or_(*conditions)
+    if not text:
+        return Condition(or_(*conditions))
+    possible = [blocks.split_text(lower), *(pieces for field in dates for pieces in _split_date(field, lower))]
+    narrowed = blocks.may_hold_own(possible)
+    services = {field.service_id for field in fields if field.service_id is not None}
+    if services:
+        narrowed = SearchBlock.id.in_(blocks.may_hold_any(services, possible))
+    return Condition(or_(*conditions), narrowed)
 
 
 def _has_value(record: Any, keys: Sequence[str], text: str) -> ColumnElement[bool]:
@@ -312,14 +471,14 @@ def _value_of(field: Field) -> Value:
 
 def _show(field: Field) -> Value:
     """Return the value of a field as people see it, but for the rarest date formats."""
-    stored, parts = _value_of(field), _split_format(field.date_time_fmt)
+    stored, parts = _value_of(field), split_format(field.date_time_fmt)
     if not parts:
         return stored
     shown = [_show_part(stored, part) for part in parts]
     return case((stored.regexp_match(STORED_DATE), func.concat(*shown)), else_=stored)
 
 
-def _split_format(date_format: str) -> list[str]:
+def split_format(date_format: str) -> list[str]:
     """Return the parts of a date format, or none if it has parts that are not made here."""
     parts = re.findall("%.|[^%]+", date_format)
     is_known = all(part[0] != "%" or part[1] in DATE_PARTS or part[1] in "bB%" for part in parts)
@@ -343,7 +502,7 @@ def _read_order(actor: Actor, fields: Sequence[Field], sort: str, problems: list
         "group": (func.lower(Group.name), str),
     }
     if name in common:
-        return Order((common[name],), is_descending)
+        return Order((common[name],), is_descending, is_of_submission=name != "id", is_of_group=name == "group")
     if not name.startswith("field:"):
         message = "Sort by submitted, id, group or field: and a name, with - before it for the other way round."
         problems.append(Problem(message, "invalid_sort", field="sort"))

@@ -64,6 +64,7 @@ from datameta.logic.files import finish_deletion
 from datameta.logic.inventory import Inventory, find_damaged, list_found_again, list_orphans, take_inventory
 from datameta.logic.mail import store_mail
 from datameta.logic.ownership import ADVICE, advance_mark, find_obstacle, get_owned_since
+from datameta.metrics import SWEPT
 from datameta.models import AppSetting, AuditEvent, DownloadToken, File, FileState, User
 from datameta.queue import store_job
 from datameta.storage import Storage, StorageUnavailableError
@@ -270,4 +271,6 @@ def _lock_confirmed(db: Session, ids: Sequence[int]) -> Sequence[File]:
 
 
 def _log(what: str, done: Counter[str]) -> None:
+    for kind, number in (+done).items():
+        SWEPT.labels(kind).inc(number)
     log.info("%s: %s", what, ", ".join(f"{number} {kind}" for kind, number in (+done).items()) or "nothing to do")

@@ -21,10 +21,12 @@ from datameta.models.metadata import (
     MetaDataSet,
     MetaDatum,
     RecordRule,
+    RulebookVersion,
     RuleCondition,
     UniqueClaim,
     VocabularyTerm,
 )
+from datameta.models.search import SearchAnswer, SearchBlock
 from datameta.models.services import Service, ServiceExecution, ServiceUser
 from datameta.models.submissions import Submission
 
@@ -51,6 +53,9 @@ __all__ = [
     "RecoveryCode",
     "Registration",
     "RuleCondition",
+    "RulebookVersion",
+    "SearchAnswer",
+    "SearchBlock",
     "Service",
     "ServiceExecution",
     "ServiceUser",

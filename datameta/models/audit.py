@@ -3,6 +3,8 @@
 Events are chained: each seal holds the SHA-256 over the seal before and its event. Seals are made
 after the events have been committed, so that writers do not wait for each other; the order of the
 chain is that of the seals.
+
+Events lie in partitions of ten million ids each, which are made ahead (``logic.audit.make_room``).
 """
 
 from typing import Any
@@ -23,6 +25,12 @@ class AuditEvent(Base):
         Index("ix_audit_events_actor", "actor_uuid", "id"),
         Index("ix_audit_events_entity", "entity_uuid", "id", postgresql_where=text("entity_uuid IS NOT NULL")),
         Index("ix_audit_events_at", "at"),
+        Index("ix_audit_events_event", "event", "id"),
+        Index("ix_audit_events_actor_site", "actor_site_id", "id"),
+        Index(
+            "ix_audit_events_entity_site", "entity_site_id", "id", postgresql_where=text("entity_site_id IS NOT NULL")
+        ),
+        {"postgresql_partition_by": "RANGE (id)"},
     )
 
     id: Mapped[PrimaryKey]

