@@ -95,6 +95,7 @@ def open_replica(settings: Settings, database: Database) -> Replica | None:
         database,
         pool_size=settings.database_pool,
         wait_ms=settings.database_replica_wait_ms,
+        slow_query_ms=settings.slow_query_ms,
     )
 
 

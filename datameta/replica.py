@@ -36,6 +36,7 @@ ASK_REPLICA = text(
     f"SELECT pg_is_in_recovery() AND {IDENTITY} = :identity, pg_last_wal_replay_lsn() >= CAST(:position AS pg_lsn) "  # noqa: S608
     "FROM pg_control_system()"
 )
+TRY = text("SELECT 1")
 CONNECT_ARGS = {
     "connect_timeout": 2,
     # A replica whose machine has gone is noticed within seconds, also in the middle of a query.
@@ -49,9 +50,9 @@ CONNECT_ARGS = {
 class Replica:
     """A database and its replica. ``copy`` has the sessions of whichever of the two can be read now."""
 
-    def __init__(self, url: str, database: Database, *, pool_size: int, wait_ms: int) -> None:
+    def __init__(self, url: str, database: Database, *, pool_size: int, wait_ms: int, slow_query_ms: int = 0) -> None:
         self.database, self.wait_seconds = database, wait_ms / 1000
-        self.copy = Database(url, pool_size=pool_size, connect_args=CONNECT_ARGS)
+        self.copy = Database(url, pool_size=pool_size, slow_query_ms=slow_query_ms, connect_args=CONNECT_ARGS)
         self.copy.sessions = _make_sessions(self)
         self.rests_until = 0.0
 
@@ -122,7 +123,8 @@ def _make_sessions(replica: Replica) -> sessionmaker[Session]:
             if not replica.is_resting:
                 session = super().__call__(**more)
                 try:
-                    session.connection()
+                    # The pool does not try a connection that was used a moment ago.
+                    session.execute(TRY)
                 except FAILURES as error:
                     session.close()
                     replica.rest(describe(error))

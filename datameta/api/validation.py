@@ -76,7 +76,7 @@ def parse_json(body: bytes, **parameters: str) -> Any:
         if _HALF_SURROGATE.search(body):
             json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
         if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
-            _refuse_depth(value, MAX_DEPTH)
+            _refuse_depth([value], MAX_DEPTH)
     except (ValueError, RecursionError):
         raise ValidationError("The body is not valid JSON in UTF-8.", code="invalid_json") from None
     return value
@@ -223,10 +223,10 @@ def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_depth(value: Any, levels: int) -> None:
-    if isinstance(value, dict | list):
-        if levels == 0:
-            raise ValueError("nested too deeply")
-        for child in value.values() if isinstance(value, dict) else value:
+    if levels < 0:
+        raise ValueError("nested too deeply")
+    for child in value.values() if isinstance(value, dict) else value:
+        if isinstance(child, (dict, list)):
             _refuse_depth(child, levels - 1)
 
 

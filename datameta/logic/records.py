@@ -86,8 +86,9 @@ def check_sent_record(
     problems: list[Problem] = []
     unknown: list[Problem] = []
     faulty: set[int] = set()
+    by_name = book.by_name
     for name, value in sent.items():
-        field = book.by_name.get(name)
+        field = by_name.get(name)
         if field is None:
             shown = name if is_plain_text(name) else name.encode("ascii", "backslashreplace").decode()
             unknown.append(Problem("There is no such field.", "unknown_field", field=shown[:255]))

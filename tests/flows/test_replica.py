@@ -66,7 +66,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 
 def copy_database(url: str, original: Path, copy: Path) -> None:
     """Make a replica's data folder."""
-    programs = embedded._find_programs()
+    programs = embedded.find_programs()
     parts = make_url(url)
     subprocess.run(
         [programs[max(programs)] / "pg_basebackup", "-D", copy, "-R", "-X", "stream", "-c", "fast", "--no-sync"],

@@ -199,13 +199,17 @@ KEY = "k3y-" * 10
 
 @pytest.mark.parametrize("name", sorted(SECRETS))
 def test_a_secret_may_stand_in_a_file(tmp_path: Path, name: str) -> None:
-    secret = "postgresql://db/x" if name == "database_url" else KEY
+    is_address = name.endswith("_url")
+    secret = "postgresql://db/x" if is_address else KEY
     (tmp_path / "secret").write_text(f"{secret}\n")
     place = str(tmp_path / "secret")
-    more = {"datameta.smtp_user": "portal"} if name == "smtp_password" else {}
+    more = {
+        "smtp_password": {"datameta.smtp_user": "portal"},
+        "database_replica_url": {"datameta.database_url": "postgresql://db/y"},
+    }.get(name, {})
     for ini, environ in (({f"datameta.{name}_file": place}, {}), ({}, {f"DATAMETA_{name.upper()}_FILE": place})):
         value = getattr(read_settings({**more, **ini}, environ), name)
-        assert value == ("postgresql+psycopg://db/x" if name == "database_url" else KEY)
+        assert value == ("postgresql+psycopg://db/x" if is_address else KEY)
 
 
 def test_a_file_in_the_environment_wins_over_the_ini(tmp_path: Path) -> None:
