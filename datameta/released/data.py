@@ -15,11 +15,12 @@ from sqlalchemy.dialects.postgresql import insert
 
 from datameta.errors import ConflictError
 from datameta.identifiers import any_of
-from datameta.logic import audit, claims
+from datameta.logic import audit, blocks, claims
 from datameta.logic.claims import Claim
 from datameta.logic.definitions import claim_submitted
 from datameta.logic.records import hash_value, is_claimable
 from datameta.logic.rulebook import list_fields
+from datameta.logic.submissions import count_content
 from datameta.logic.verification import MISSING, report_damage
 from datameta.models import (
     File,
@@ -65,7 +66,9 @@ def move_submissions(target: Target) -> None:
                 "submitted_at": to_utc(row.date) or target.now,
             }
         )
-    known |= target.add_rows(Submission, new)
+    added = target.add_rows(Submission, new)
+    known |= added
+    target.ids.new_submissions = list(added.values())
     target.ids.submissions = {row.id: known[row.uuid] for row in rows if row.uuid in known}
     target.report.count("submissions", found=len(rows), new=len(new))
 
@@ -147,6 +150,7 @@ class DataMover:
         self._names = {row.id: row.name for row in fields}
         self._unreferenced: defaultdict[int, list[str]] = defaultdict(list)
         self._claims: list[Claim] = []
+        self._executions: list[int] = []
         self._is_changed = False
 
     def move(self) -> None:
@@ -156,6 +160,7 @@ class DataMover:
             removed = self._target.find_removed(row for row in page if row.submission_id is None)
             if kept := [row for row in page if row.uuid not in removed]:
                 self._move_page(kept)
+        self._index()
         self._tell_unreferenced()
         if self._is_changed:
             self._claim()
@@ -279,6 +284,7 @@ class DataMover:
             places[row.uuid] = (sets[set_id], service)
             self._note_claims(sets[set_id], place[0], values)
         added = self._target.add_rows(ServiceExecution, new)
+        self._executions += added.values()
         self._is_changed |= bool(added)
         report.count("service executions", found=len(executions), new=len(added))
         return [(places[uuid][0], number, places[uuid][1]) for uuid, number in added.items()]
@@ -311,6 +317,19 @@ class DataMover:
                 continue
             place = {"submission_id": submission_id} if execution is None else {"service_execution_id": execution[1]}
             self._db.execute(update(File).where(File.id == file_id).values(place))
+
+    def _index(self) -> None:
+        """Count what submissions hold, and make it be found, as is done for each that is made here."""
+        for number in self._ids.new_submissions:
+            submission = self._db.get_one(Submission, number)
+            count_content(self._db, submission)
+            query = select(MetaDataSet.id, MetaDataSet.site_id, MetaDataSet.record)
+            sets = self._db.execute(query.where(MetaDataSet.submission_id == number)).all()
+            blocks.add_blocks(self._db, submission, sets, {row.id: row.record for row in sets})
+        for number in self._executions:
+            execution = self._db.get_one(ServiceExecution, number)
+            metadataset = self._db.get_one(MetaDataSet, execution.metadataset_id)
+            blocks.add_answer(self._db, metadataset, service_id=execution.service_id, record=execution.record)
 
     # What the rules of this portal would refuse.
 

@@ -29,6 +29,7 @@ class Ids:
     services: dict[int, int] = field(default_factory=dict)
     fields: dict[int, int] = field(default_factory=dict)
     submissions: dict[int, int] = field(default_factory=dict)
+    new_submissions: list[int] = field(default_factory=list)
     files: dict[int, int] = field(default_factory=dict)
 
 

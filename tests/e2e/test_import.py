@@ -329,6 +329,11 @@ def test_records_answers_and_contents_are_what_they_were(old: Old, ann: Api, bot
     assert (
         bot.call("GET", f"/metadatasets?awaitingService={old.known['service']['site']}")[0]["record"]["#ID"] == "AB20"
     )
+    # A search finds it, and the submission knows what it holds.
+    found = ann.call("GET", "/search?q=ab10_r1")
+    assert old.known["sets"][0] in [each["id"] for each in found["items"]], found
+    counted = ann.call("GET", "/submissions")["items"][-1]
+    assert (counted["metadatasetCount"], counted["fileCount"]) == (2, 4), counted
     staged = ann.call("GET", f"/metadatasets/{old.known['staged']['site']}")
     assert (staged["record"]["#ID"], staged["submissionId"]) == ("AB30", None)
     url = ann.call("GET", f"/rpc/get-file-url/{old.known['first'][0]['site']}")["fileUrl"]
