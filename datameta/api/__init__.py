@@ -3,7 +3,7 @@
 Route, method and publicity of a view come from the specification; a view only names its operation.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib import import_module
 from importlib.resources import files
@@ -16,6 +16,9 @@ from pyramid.config import Configurator
 from pyramid.request import Request
 from pyramid.response import Response
 from pyramid.security import NO_PERMISSION_REQUIRED
+
+from datameta.api import reading
+from datameta.api.observing import UNKNOWN
 
 PREFIX = "/api/v1"
 SPEC_PATH = files("datameta.api").joinpath("openapi.yaml")
@@ -81,6 +84,28 @@ def link_next_page(request: Request, cursor: str | None) -> None:
         request.response.headers["Link"] = f'<{address}>; rel="next"'
 
 
+def stream_list(request: Request, pages: Iterable[list[Any]]) -> Response:
+    """Return an answer with a list that is made page after page, as it is sent."""
+    # The check of the answer would read all of it into memory first.
+    request.environ["pyramid_openapi3.validate_response"] = False
+
+    def write() -> Iterator[bytes]:
+        separator = b"["
+        for page in pages:
+            if page:
+                # A page's own brackets are left out.
+                yield separator + orjson.dumps(page)[1:-1]
+                separator = b","
+        yield b"]"
+
+    return Response(app_iter=write(), content_type="application/json", charset=None)
+
+
+def wants_only_good(request: Request) -> bool:
+    """Say whether, of many things, those that are right are to be made though others are wrong."""
+    return bool(request.openapi_validated.parameters.query.get("only") == "good")
+
+
 @cache
 def load_spec() -> dict[str, Any]:
     """Return the specification as it was written; not to be changed."""
@@ -103,13 +128,19 @@ def includeme(config: Configurator) -> None:
     config.add_renderer("json", lambda info: _render_json)
     config.include("datameta.api.validation")
     config.include("datameta.api.errors")
+    config.include("datameta.api.observing")
     spec = load_spec()
+    operations = config.registry["datameta.operations"] = {}
     for path, item in spec["paths"].items():
         config.add_route(path, PREFIX + path)
         allowed = ", ".join(method.upper() for method in METHODS if method in item)
         config.add_view(_make_method_refusal(allowed), route_name=path, permission=NO_PERMISSION_REQUIRED)
+        operations[path, ""] = UNKNOWN
     for path, method, described in iterate_operations(spec):
         view, validated = _views[described["operationId"]]
+        operations[path, method.upper()] = described["operationId"]
+        if described["operationId"] in reading.OPERATIONS:
+            view = reading.read_replica(view)
         is_public = described.get("security") == []
         config.add_view(
             lambda context, request, view=view: view(request),

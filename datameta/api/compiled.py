@@ -8,7 +8,7 @@ stricter than openapi-core, at the price of time, but never more lenient; ``test
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import orjson
@@ -19,6 +19,8 @@ from openapi_core.unmarshalling.request.datatypes import RequestUnmarshalResult
 from datameta.api import PREFIX, iterate_operations
 
 JSON = "application/json"
+KEPT_ANSWERS, KEPT_LENGTH = 64, 1 << 16
+"""So many answers of up to so many bytes are known again."""
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,14})")
 _BOOLEANS = {"true": True, "false": False}
 _ABSENT = object()
@@ -40,8 +42,21 @@ class _Schema:
         try:
             return self._compiled.is_valid(value)
         except ValueError:
-            # A value of a kind that it does not know: a number with its text, or one of many digits.
-            return False
+            # It does not know numbers with their texts. To leave thousands of records to openapi-core would take long.
+            return self._compiled.is_valid(_make_plain(value))
+
+
+def _make_plain(value: Any) -> Any:
+    """Return a copy whose numbers are Python's own."""
+    if isinstance(value, dict):
+        return {name: _make_plain(child) for name, child in value.items()}
+    if isinstance(value, list):
+        return [_make_plain(child) for child in value]
+    return float(value) if isinstance(value, float) else value
+
+
+def _is_valid_text(schema: _Schema, text: bytes) -> bool:
+    return schema.is_valid(orjson.loads(text))
 
 
 class _NotAcceptedError(Exception):
@@ -211,6 +226,8 @@ class ResponseValidator:
 
     def __init__(self, compiled: Compiled, reference: Any) -> None:
         self._compiled, self.reference = compiled, reference
+        # Some answers, such as the fields of the site, are the same again and again.
+        self._knows = lru_cache(maxsize=KEPT_ANSWERS)(_is_valid_text)
 
     def iter_errors(self, *, request: Any, response: Any) -> Iterator[Exception]:
         """Yield what does not fit the specification."""
@@ -227,6 +244,7 @@ class ResponseValidator:
         except _NotAcceptedError:
             return False
         if answer.schema is not None and response.mimetype == JSON:
-            return answer.schema.is_valid(orjson.loads(response.data))
+            judge = self._knows if len(response.data) <= KEPT_LENGTH else _is_valid_text
+            return judge(answer.schema, response.data)
         # What is no JSON is not described further; a streamed body is not even looked at.
         return response.mimetype in answer.types or not (answer.types or answer.schema)

@@ -15,6 +15,7 @@ from pyramid.tweens import INGRESS
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from datameta.api.observing import name_operation, observed
 from datameta.errors import (
     ConflictError,
     DataMetaError,
@@ -29,7 +30,7 @@ from datameta.errors import (
     UnavailableError,
     ValidationError,
 )
-from datameta.headers import SECURITY_HEADERS
+from datameta.headers import make_headers
 
 log = logging.getLogger("datameta.api")
 
@@ -102,13 +103,15 @@ def guard_factory(handler: Any, registry: Any) -> Any:
             request.method = "GET"
             # A range is of a body, and there is none.
             request.headers.pop("Range", None)
-        try:
-            response = handler(request)
-        except Exception as error:
-            response = view_exception(error, request)
+        with observed(request) as answer:
+            try:
+                response = handler(request)
+            except Exception as error:
+                response = view_exception(error, request)
+            answer(response.status_int)
         if is_head:
             request.method = "HEAD"
-        for name, value in SECURITY_HEADERS.items():
+        for name, value in make_headers(request.portal_settings.base_url).items():
             response.headers.setdefault(name, value)
         # Log, audit and client know the request by the same id.
         response.headers["X-Request-Id"] = request.origin.request_id
@@ -124,9 +127,9 @@ def status_of(error: DataMetaError) -> int:
 
 def render_error(error: DataMetaError) -> Response:
     """Return the response that tells every problem of ``error``."""
-    name = type(error).__name__
-    body = [render_problem(name, problem) for problem in error.problems[:MAX_PROBLEMS]]
-    response = Response(orjson.dumps(body), status=status_of(error), content_type="application/json", charset=None)
+    response = Response(
+        orjson.dumps(render_problems(error)), status=status_of(error), content_type="application/json", charset=None
+    )
     if isinstance(error, UnauthenticatedError):
         response.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, TooManyRequestsError):
@@ -138,6 +141,13 @@ def render_error(error: DataMetaError) -> Response:
     if isinstance(error, MethodNotAllowedError):
         response.headers["Allow"] = error.allowed
     return response
+
+
+def render_problems(error: DataMetaError | None) -> list[dict[str, Any]]:
+    """Return the problems of an error, if there is one, as the API writes them."""
+    if error is None:
+        return []
+    return [render_problem(type(error).__name__, problem) for problem in error.problems[:MAX_PROBLEMS]]
 
 
 def render_problem(exception: str, problem: Problem) -> dict[str, Any]:
@@ -164,7 +174,7 @@ def view_exception(error: Exception, request: Request) -> Response:
     refusal = _refusal_of(error, request)
     if isinstance(refusal, InternalError):
         request_id = request.origin.request_id
-        log.error("%s %s failed (request %s)", request.method, _path_of(request), request_id, exc_info=error)
+        log.error("%s %s failed (request %s)", request.method, name_operation(request), request_id, exc_info=error)
     return render_error(refusal)
 
 
@@ -195,7 +205,3 @@ def _is_readable(request: Request) -> bool:
         return request.path_info is not None and request.GET is not None
     except UnicodeDecodeError:
         return False
-
-
-def _path_of(request: Request) -> str:
-    return ascii(request.environ.get("PATH_INFO", ""))

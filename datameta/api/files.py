@@ -4,10 +4,12 @@ from typing import Any
 
 from pyramid.request import Request
 
-from datameta.api import PAGE_LIMIT, link_next_page, no_content, operation, serialize
+from datameta.api import PAGE_LIMIT, link_next_page, no_content, operation, serialize, wants_only_good
+from datameta.api.errors import render_problems
 from datameta.api.idempotency import idempotent
 from datameta.identifiers import to_identifier
 from datameta.logic import files
+from datameta.logic.files import Announcement
 
 
 @operation("createFile")
@@ -20,11 +22,37 @@ def create_file(request: Request) -> Any:
         sessions=request.database.sessions,
         storage=request.storage,
         settings=request.portal_settings,
-        name=body["name"],
-        checksum=body["checksum"],
-        size=request.openapi_validated.parameters.header.get("DataMeta-File-Size"),
+        file=Announcement(
+            body["name"], body["checksum"], request.openapi_validated.parameters.header.get("DataMeta-File-Size")
+        ),
     )
     return serialize.show_upload(request.actor, upload)
+
+
+@operation("bulkCreateFiles")
+@idempotent("bulkCreateFiles")
+def bulk_create_files(request: Request) -> Any:
+    outcomes = files.announce_files(
+        request.db,
+        request.actor,
+        sessions=request.database.sessions,
+        storage=request.storage,
+        settings=request.portal_settings,
+        files=[
+            Announcement(file["name"], file["checksum"], file.get("size"))
+            for file in request.openapi_validated.body["files"]
+        ],
+        only_good=wants_only_good(request),
+    )
+    return {
+        "results": [
+            {
+                "upload": None if outcome.made is None else serialize.show_upload(request.actor, outcome.made),
+                "problems": render_problems(outcome.error),
+            }
+            for outcome in outcomes
+        ]
+    }
 
 
 @operation("renewUploadUrl")

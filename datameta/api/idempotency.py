@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from pyramid.request import Request
 
-from datameta.api import View
+from datameta.api import View, wants_only_good
 from datameta.logic import idempotency
 
 
@@ -21,8 +21,9 @@ def idempotent(operation: str) -> Callable[[View], View]:
             if key is None:
                 return view(request)
             place = {"operation": operation, "key": key}
-            # What a file's announcement says beside its body is part of it; no JSON ends in a bare number.
-            body = request.body + request.headers.get("DataMeta-File-Size", "").encode()
+            # What is said beside the body is part of it; no JSON ends in a bare number, nor in this word.
+            beside = request.headers.get("DataMeta-File-Size", "") + ("good" if wants_only_good(request) else "")
+            body = request.body + beside.encode()
             former = idempotency.find_answer(request.db, request.actor, request.vault, **place, body=body)
             if former is not None:
                 return orjson.loads(former)

@@ -2,22 +2,27 @@
 
 from typing import Any
 
+import orjson
 from pyramid.request import Request
+from pyramid.response import Response
 
 from datameta.api import operation, serialize
 from datameta.logic import definitions, refinements, rules, services, trials, vocabularies
 from datameta.logic.definitions import Definition
 from datameta.logic.fields import Kind, Operator, Term
 from datameta.logic.refinements import Refinement
-from datameta.logic.rulebook import load_rulebook
+from datameta.logic.rulebook import KeptByVersion, load_rulebook
 from datameta.logic.rules import SentCondition, SentRule
 from datameta.models import MetaDatum
+
+_shown: KeptByVersion[bytes] = KeptByVersion()
+"""All definitions as they look on the wire: the same for everybody."""
 
 
 @operation("getMetaData")
 def get_meta_data(request: Request) -> Any:
-    identifiers = services.list_identifiers(request.db)
-    return [serialize.show_metadatum(field, identifiers) for field in definitions.list_definitions(request.db)]
+    body = _shown.get(request.db, lambda: orjson.dumps(_show_all(request)))
+    return Response(body, content_type="application/json", charset=None)
 
 
 @operation("createMetaDatum")
@@ -142,6 +147,11 @@ def _read_refinement(body: dict[str, Any]) -> Refinement:
 
 def _read_terms(body: dict[str, Any]) -> list[Term]:
     return [Term(term["term"], tuple(term.get("synonyms", ()))) for term in body["terms"]]
+
+
+def _show_all(request: Request) -> list[dict[str, Any]]:
+    identifiers = services.list_identifiers(request.db)
+    return [serialize.show_metadatum(field, identifiers) for field in definitions.list_definitions(request.db)]
 
 
 def _show(request: Request, metadatum: MetaDatum, affected: int) -> Any:

@@ -1,16 +1,18 @@
 """Metadatasets: staged, read, searched, deleted."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
-import orjson
 from pyramid.request import Request
 from pyramid.response import Response
 
-from datameta.api import PAGE_LIMIT, link_next_page, no_content, operation, serialize
+from datameta.api import PAGE_LIMIT, link_next_page, no_content, operation, serialize, stream_list, wants_only_good
+from datameta.api.errors import render_problems
 from datameta.api.idempotency import idempotent
 from datameta.api.parameters import parse_instants
 from datameta.errors import NotFoundError
+from datameta.identifiers import to_identifier
 from datameta.logic import history, metadatasets
 from datameta.logic.metadatasets import MetaDataSetRow, Query
 from datameta.logic.rulebook import list_fields
@@ -26,6 +28,27 @@ def create_meta_data_set(request: Request) -> Any:
         site_id_format=request.portal_settings.id_metadatasets,
     )
     return serialize.show_metadataset(request.actor, row, list_fields(request.db))
+
+
+@operation("bulkCreateMetaDataSets")
+@idempotent("bulkCreateMetaDataSets")
+def bulk_create_meta_data_sets(request: Request) -> Any:
+    outcomes = metadatasets.stage_metadatasets(
+        request.db,
+        request.actor,
+        records=request.openapi_validated.body["records"],
+        only_good=wants_only_good(request),
+        site_id_format=request.portal_settings.id_metadatasets,
+    )
+    return {
+        "results": [
+            {
+                "id": None if outcome.made is None else to_identifier(outcome.made),
+                "problems": render_problems(outcome.error),
+            }
+            for outcome in outcomes
+        ]
+    }
 
 
 @operation("getMetaDataSet")
@@ -57,7 +80,7 @@ def get_meta_data_sets(request: Request) -> Any:
     if not rows:
         raise NotFoundError("No metadataset was found.", code="nothing_found")
     if limit is None and cursor is not None:
-        return _stream(request, query, rows, cursor)
+        return _stream(request, rows, metadatasets.list_ids(request.db, request.actor, query, cursor=cursor))
     link_next_page(request, cursor)
     return _show_page(request, rows)
 
@@ -97,31 +120,12 @@ def bulk_delete_staged_meta_data_sets(request: Request) -> Any:
 
 
 def _show_page(request: Request, rows: Sequence[MetaDataSetRow]) -> list[dict[str, Any]]:
-    fields = list_fields(request.db)
-    return [serialize.show_metadataset(request.actor, row, fields) for row in rows]
+    view = serialize.MetaDataSetView(request.actor, list_fields(request.db))
+    return [view.show(row) for row in rows]
 
 
-def _stream(request: Request, query: Query, rows: Sequence[MetaDataSetRow], cursor: str) -> Response:
-    # The check of the answer would read all of it into memory first.
-    request.environ["pyramid_openapi3.validate_response"] = False
-    actor = request.actor
-    fields = list_fields(request.db)
-    pages = metadatasets.stream_pages(request.database.sessions, actor, query, cursor=cursor)
-
-    def write() -> Iterator[bytes]:
-        separator = b"["
-        for page in _chain(rows, pages):
-            shown = [orjson.dumps(serialize.show_metadataset(actor, row, fields)) for row in page]
-            if shown:
-                yield separator + b",".join(shown)
-                separator = b","
-        yield b"]"
-
-    return Response(app_iter=write(), content_type="application/json", charset=None)
-
-
-def _chain(
-    first: Sequence[MetaDataSetRow], following: Iterator[Sequence[MetaDataSetRow]]
-) -> Iterator[Sequence[MetaDataSetRow]]:
-    yield first
-    yield from following
+def _stream(request: Request, first: Sequence[MetaDataSetRow], ids: Sequence[int]) -> Response:
+    """Answer with the sets of a first page, and those with these row ids, page after page."""
+    view = serialize.MetaDataSetView(request.actor, list_fields(request.db))
+    pages = chain([first], metadatasets.stream_pages(request.database.sessions, ids))
+    return stream_list(request, ([view.show(row) for row in page] for page in pages))

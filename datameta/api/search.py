@@ -27,13 +27,14 @@ def search_meta_data_sets(request: Request) -> Any:
     rows, cursor = search.read_page(
         request.db, found, limit=parameters.get("limit", LIMIT), cursor=parameters.get("cursor")
     )
+    view = serialize.MetaDataSetView(request.actor, found.fields)
     count = search.count_rows(request.db, found)
     return {
         # Pages go on where the count has ended.
         "total": max(count.number, len(rows)),
         "moreThanTotal": count.is_exceeded,
         "next": cursor,
-        "rows": [serialize.show_found(request.actor, row, found.fields) for row in rows],
+        "rows": [serialize.show_found(view, row) for row in rows],
     }
 
 

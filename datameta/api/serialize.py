@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import orjson
+
 from datameta import __version__
 from datameta.authz import Actor, may_view_service, may_view_user_roles
 from datameta.clock import as_utc, to_wire, utc_now
@@ -27,7 +29,7 @@ from datameta.logic.submissions import Submitted
 from datameta.logic.trials import Trial
 from datameta.logic.uploads import PartUpload
 from datameta.logic.users import UserView
-from datameta.models import ApiKey, AuditEvent, File, FileState, Group, MetaDatum, User
+from datameta.models import ApiKey, AuditEvent, File, FileState, Group, User
 from datameta.sheets.findings import Finding
 from datameta.sheets.values import Severity, to_letters
 from datameta.storage import Finding as StoreFinding
@@ -105,8 +107,8 @@ def show_group(group: Group) -> dict[str, Any]:
     return {"id": to_identifier(group), "name": group.name}
 
 
-def show_metadatum(metadatum: MetaDatum, services: Mapping[int, dict[str, str]]) -> dict[str, Any]:
-    """MetaDataResponse; ``services`` holds the Identifiers of services by row id."""
+def show_metadatum(metadatum: Any, services: Mapping[int, dict[str, str]]) -> dict[str, Any]:
+    """MetaDataResponse of an entity or a row; ``services`` holds the Identifiers of services by row id."""
     return {
         "id": to_identifier(metadatum),
         "name": metadatum.name,
@@ -181,39 +183,52 @@ def show_condition(condition: Condition, fields: Mapping[int, Field]) -> dict[st
     }
 
 
-def show_metadataset(actor: Actor, row: MetaDataSetRow, fields: Sequence[Field]) -> dict[str, Any]:
-    """MetaDataSetResponse; ``fields`` are all there are.
+class MetaDataSetView:
+    """How metadatasets look to one reader; ``fields`` are all there are. To make it takes longer than to use it.
 
     The record has every field of no service, and the fields of each service that has answered and
     whose values the reader may see.
     """
-    executions = {execution["service"]: execution for execution in row.executions or ()}
-    files = {field_id: make_identifier(uuid, site_id) for field_id, uuid, site_id in row.files or ()}
-    record: dict[str, str | None] = {}
-    file_ids: dict[str, dict[str, str] | None] = {}
-    answers: dict[str, dict[str, Any] | None] = {}
-    for field in fields:
-        stored = row.record
-        if field.service_id is not None:
-            if not may_view_service(actor, field.service_id):
-                continue
-            execution = executions.get(field.service_id)
-            answers[field.name] = None if execution is None else show_execution(execution)
-            stored = None if execution is None else execution["record"]
-        if stored is not None:
-            record[field.name] = records.show_value(field, stored.get(field.key))
-        if field.is_file:
-            file_ids[field.name] = files.get(field.id)
-    return {
-        "record": record,
-        "fileIds": file_ids,
-        "serviceExecutions": answers or None,
-        "id": to_identifier(row),
-        "submissionId": (
-            None if row.submission_uuid is None else make_identifier(row.submission_uuid, row.submission_site_id)
-        ),
-        "userId": make_identifier(row.user_uuid, row.user_site_id),
-    }
+
+    def __init__(self, actor: Actor, fields: Sequence[Field]) -> None:
+        visible = [field for field in fields if field.service_id is None or may_view_service(actor, field.service_id)]
+        self._own = [(field.name, field.key) for field in visible if field.service_id is None]
+        self._all = [(field.name, field.key, field.service_id) for field in visible]
+        self._dates = [field for field in visible if field.date_time_fmt]
+        self._files = [(field.name, field.id) for field in visible if field.is_file]
+        self._answers = [(field.name, field.service_id) for field in visible if field.service_id is not None]
+
+    def show(self, row: MetaDataSetRow) -> dict[str, Any]:
+        """MetaDataSetResponse."""
+        get = row.record.get
+        record = {name: get(key) for name, key in self._own}
+        executions = {execution["service"]: execution for execution in row.executions or ()}
+        if executions:
+            stored = {None: row.record} | {service: each["record"] for service, each in executions.items()}
+            record = {name: stored[service].get(key) for name, key, service in self._all if service in stored}
+        for field in self._dates:
+            if record.get(field.name) is not None:
+                record[field.name] = records.show_value(field, record[field.name])
+        files = {field_id: make_identifier(uuid, site_id) for field_id, uuid, site_id in row.files or ()}
+        answers = {
+            name: show_execution(executions[service]) if service in executions else None
+            for name, service in self._answers
+        }
+        return {
+            "record": record,
+            "fileIds": {name: files.get(field_id) for name, field_id in self._files},
+            "serviceExecutions": answers or None,
+            "id": to_identifier(row),
+            "submissionId": (
+                None if row.submission_uuid is None else make_identifier(row.submission_uuid, row.submission_site_id)
+            ),
+            "userId": make_identifier(row.user_uuid, row.user_site_id),
+        }
+
+
+def show_metadataset(actor: Actor, row: MetaDataSetRow, fields: Sequence[Field]) -> dict[str, Any]:
+    """MetaDataSetResponse; ``fields`` are all there are."""
+    return MetaDataSetView(actor, fields).show(row)
 
 
 def show_execution(execution: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,10 +241,10 @@ def show_execution(execution: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def show_found(actor: Actor, row: MetaDataSetRow, fields: Sequence[Field]) -> dict[str, Any]:
-    """FoundMetaDataSet; ``row`` is what ``search.read_page`` reads, ``fields`` are all there are."""
+def show_found(view: MetaDataSetView, row: MetaDataSetRow) -> dict[str, Any]:
+    """FoundMetaDataSet; ``row`` is what ``search.read_page`` reads."""
     return {
-        "metadataset": show_metadataset(actor, row, fields),
+        "metadataset": view.show(row),
         "submission": {
             "id": make_identifier(row.submission_uuid, row.submission_site_id),
             "label": row.label,
@@ -388,8 +403,8 @@ def show_submission(submitted: Submitted) -> dict[str, Any]:
     return {
         "id": to_identifier(submitted.submission),
         "label": submitted.submission.label,
-        "metadatasetIds": [to_identifier(row) for row in submitted.metadatasets],
-        "fileIds": [to_identifier(row) for row in submitted.files],
+        "metadatasetIds": _show_members(submitted.metadatasets),
+        "fileIds": _show_members(submitted.files),
     }
 
 
@@ -577,6 +592,10 @@ def show_staged_sheet(report: Report, rows: Iterable[StagedRow]) -> dict[str, An
         for row in rows
     ]
     return {**show_sheet_report(report), "staged": staged}
+
+
+def _show_members(members: Sequence[Any] | str) -> Any:
+    return orjson.Fragment(members) if isinstance(members, str) else [to_identifier(row) for row in members]
 
 
 def _show_table(table: TableReport) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from pyramid.request import Request
 
-from datameta.api import PAGE_LIMIT, link_next_page, no_content, operation, serialize
+from datameta.api import PAGE_LIMIT, link_next_page, no_content, operation, serialize, stream_list
 from datameta.api.idempotency import idempotent
 from datameta.identifiers import to_identifier
 from datameta.logic import submissions
@@ -31,10 +31,15 @@ def prevalidate_submission(request: Request) -> Any:
 
 @operation("getGroupSubmissions")
 def get_group_submissions(request: Request) -> Any:
-    group_id = request.matchdict["id"]
+    """Answer with everything, streamed if it is more than one page."""
+    pages = submissions.list_group_pages(request.db, request.actor, group_id=request.matchdict["id"])
+    if len(pages) > 1:
+        read = submissions.stream_submissions(request.database.sessions, pages)
+        return stream_list(request, ([serialize.show_submission(each) for each in page] for page in read))
     return [
         serialize.show_submission(submitted)
-        for submitted in submissions.list_group_submissions(request.db, request.actor, group_id=group_id)
+        for page in pages
+        for submitted in submissions.read_submissions(request.db, page)
     ]
 
 

@@ -13,6 +13,7 @@ from datameta.api.errors import RangeError, UnsupportedTypeError
 from datameta.errors import NotFoundError, Problem, ValidationError
 from datameta.logic import files, uploads
 from datameta.logic.file_names import make_disposition
+from datameta.metrics import TRANSFERRED_BYTES
 
 CHUNK = 1 << 20
 
@@ -40,7 +41,7 @@ def upload_part(request: Request) -> Any:
         file_id=request.matchdict["id"],
         number=_parse_number(request.matchdict["number"]),
         token=request.headers.get("Access-Token", ""),
-        chunks=_read_chunks(request.environ["wsgi.input"], request.content_length),
+        chunks=_count(_read_chunks(request.environ["wsgi.input"], request.content_length), "in"),
     )
     return no_content(request)
 
@@ -52,7 +53,7 @@ def download_file(request: Request) -> Any:
     span = _parse_range(request.headers.get("Range"), file.size)
     start, stop = span or (0, file.size)
     chunks = files.read_content(request.storage, file, start, stop)
-    response = Response(app_iter=chunks, content_type="application/octet-stream", charset=None)
+    response = Response(app_iter=_count(chunks, "out"), content_type="application/octet-stream", charset=None)
     response.content_length = stop - start
     response.headers["Accept-Ranges"] = "bytes"
     response.headers["Content-Disposition"] = make_disposition(file.name)
@@ -69,9 +70,17 @@ def _receive(request: Request, chunks: Iterator[bytes]) -> Response:
         settings=request.portal_settings,
         file_id=request.matchdict["id"],
         token=request.headers.get("Access-Token", ""),
-        chunks=chunks,
+        chunks=_count(chunks, "in"),
     )
     return no_content(request)
+
+
+def _count(chunks: Iterator[bytes], direction: str) -> Iterator[bytes]:
+    """Yield the chunks, and count what has gone through the portal."""
+    counter = TRANSFERRED_BYTES.labels(direction)
+    for chunk in chunks:
+        counter.inc(len(chunk))
+        yield chunk
 
 
 def _parse_number(text: str) -> int:

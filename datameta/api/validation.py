@@ -23,6 +23,7 @@ from pyramid_openapi3.exceptions import RequestValidationError, ResponseValidati
 from datameta.api import PREFIX, SPEC_PATH, load_spec
 from datameta.api.compiled import Compiled, RequestValidator, ResponseValidator
 from datameta.api.errors import InternalError, UnsupportedTypeError, log, render_error
+from datameta.api.observing import name_operation
 from datameta.errors import DataMetaError, Problem, ValidationError
 from datameta.logic.vocabularies import decode_csv
 
@@ -75,7 +76,7 @@ def parse_json(body: bytes, **parameters: str) -> Any:
         if _HALF_SURROGATE.search(body):
             json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
         if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
-            _refuse_depth(value, MAX_DEPTH)
+            _refuse_depth([value], MAX_DEPTH)
     except (ValueError, RecursionError):
         raise ValidationError("The body is not valid JSON in UTF-8.", code="invalid_json") from None
     return value
@@ -204,7 +205,7 @@ def _refuse_request(context: RequestValidationError, request: Request) -> Respon
 def _report_response(context: ResponseValidationError, request: Request) -> Response:
     # The faults are in what we made ourselves: the log names the places, the client hears of no detail.
     places = ", ".join(f"{problem.field}: {problem.code}" for problem in explain_errors(context.errors))
-    asked = (request.method, request.path, request.origin.request_id)
+    asked = (request.method, name_operation(request), request.origin.request_id)
     log.error("the answer to %s %s (request %s) does not fit the specification: %s", *asked, places)
     return render_error(InternalError())
 
@@ -222,10 +223,10 @@ def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_depth(value: Any, levels: int) -> None:
-    if isinstance(value, dict | list):
-        if levels == 0:
-            raise ValueError("nested too deeply")
-        for child in value.values() if isinstance(value, dict) else value:
+    if levels < 0:
+        raise ValueError("nested too deeply")
+    for child in value.values() if isinstance(value, dict) else value:
+        if isinstance(child, (dict, list)):
             _refuse_depth(child, levels - 1)
 
 

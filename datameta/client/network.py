@@ -122,7 +122,7 @@ class Network:
                 if self._moved_at > tried_at:
                     pause = FIRST_PAUSE_SECONDS
                 self._report(f"{error}; trying again")
-                self.sleep(max(pause * random.uniform(0.5, 1), min(error.pause, self._patience)))  # noqa: S311
+                self.sleep(max(pause * random.uniform(0.5, 1), min(error.pause, self._patience)))  # noqa: S311 # nosec B311
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     def call(self, method: str, url: str, *, headers: Mapping[str, str], body: Any = None) -> httpx.Response:

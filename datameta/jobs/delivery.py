@@ -7,6 +7,8 @@ import logging
 import os
 import smtplib
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from email.message import EmailMessage
 from email.policy import SMTPUTF8
 from pathlib import Path
@@ -25,7 +27,8 @@ def deliver(settings: Settings, message: EmailMessage, mail_id: str) -> None:
     Raises ``OSError`` and its kin of ``smtplib`` when it is not taken.
     """
     if settings.smtp_host:
-        _send(settings, message)
+        with open_server(settings) as server:
+            server.send_message(message)
     else:
         path = _write(settings.home / "mail", message, mail_id)
         log.warning("no mail server is set (datameta.smtp_host): a mail was written to %s", path)
@@ -38,7 +41,9 @@ def is_final(error: BaseException) -> bool:
     return isinstance(error, smtplib.SMTPDataError) and error.smtp_code >= REJECTED
 
 
-def _send(settings: Settings, message: EmailMessage) -> None:
+@contextmanager
+def open_server(settings: Settings) -> Iterator[smtplib.SMTP]:
+    """Sign in at the mail server; leaving the block says good-bye. Raises as ``deliver``."""
     host, port, timeout = settings.smtp_host, settings.smtp_port, settings.smtp_timeout
     context = ssl.create_default_context()
     if settings.smtp_tls == "tls":
@@ -50,7 +55,7 @@ def _send(settings: Settings, message: EmailMessage) -> None:
             server.starttls(context=context)
         if settings.smtp_user:
             server.login(settings.smtp_user, settings.smtp_password)
-        server.send_message(message)
+        yield server
 
 
 def _write(folder: Path, message: EmailMessage, mail_id: str) -> Path:

@@ -17,7 +17,7 @@ from datameta.database import CHECK_LOCK, SEAL_LOCK, SWEEP_LOCK, Database
 from datameta.jobs.delivery import deliver, is_final
 from datameta.logic import verification
 from datameta.logic.appsettings import get_setting
-from datameta.logic.audit import SEAL_BATCH, seal_events
+from datameta.logic.audit import SEAL_BATCH, make_room, seal_events
 from datameta.logic.file_rows import store_errors
 from datameta.logic.mail import MailError, open_order, write_mail
 from datameta.logic.registrations import remove_old_registrations
@@ -140,6 +140,12 @@ def seal_audit(site: Site, context: JobContext, timestamp: int) -> None:
                 sealed = seal_events(db)
 
 
+def make_audit_room(site: Site, context: JobContext, timestamp: int) -> None:
+    """Make the audit's next partitions, long before they are needed."""
+    with site.database.sessions.begin() as db:
+        make_room(db)
+
+
 def tidy(site: Site, context: JobContext, timestamp: int) -> None:
     """Remove rows whose time is over."""
     with site.database.sessions.begin() as db:
@@ -176,6 +182,7 @@ PERIODIC: dict[str, tuple[str, Callable[..., Any]]] = {
     "check_contents": ("23 * * * *", check_contents),
     "seal_audit": ("* * * * *", seal_audit),
     "tend_jobs": ("* * * * *", tend_jobs),
+    "make_audit_room": ("17 * * * *", make_audit_room),
     "tidy": ("7 * * * *", tidy),
 }
 """What the clock brings, and when (as cron writes it)."""

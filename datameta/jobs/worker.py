@@ -4,15 +4,18 @@ It then finishes what it is at. If it is killed, another worker takes its jobs u
 """
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
+from typing import Any
 
 import procrastinate
 import psycopg
 from procrastinate.exceptions import ProcrastinateException
 from sqlalchemy import make_url
 
+from datameta import logs, metrics
 from datameta.jobs import tasks
 from datameta.jobs.tasks import PERIODIC, MailRetry, Site, StoreRetry
 from datameta.logic import verification
@@ -47,15 +50,34 @@ def make_queue(site: Site, *, has_clock: bool) -> procrastinate.App:
     # Two connections listen for new jobs.
     queue = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=url, min_size=1, max_size=6))
     add_task = queue.task(name=SEND_MAIL, retry=MailRetry(), pass_context=True)
-    add_task(partial(tasks.send_mail, site))
+    add_task(observed(SEND_MAIL, partial(tasks.send_mail, site)))
     add_verification = queue.task(name=verification.TASK, retry=StoreRetry(), pass_context=True)
-    add_verification(partial(tasks.verify_file, site))
+    add_verification(observed(verification.TASK, partial(tasks.verify_file, site)))
     for name, (cron, function) in PERIODIC.items():
         # The lock keeps jobs that nobody does from piling up.
-        task = queue.task(name=name, queueing_lock=name, pass_context=True)(partial(function, site))
+        task = queue.task(name=name, queueing_lock=name, pass_context=True)(observed(name, partial(function, site)))
         if has_clock:
             queue.periodic(cron=cron)(task)
     return queue
+
+
+def observed(name: str, action: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a job's action such that it is counted, and what it logs carries its name and number."""
+
+    @contextmanager
+    def observe(context: procrastinate.JobContext) -> Iterator[None]:
+        with logs.about(operation=name, job_id=context.job.id), metrics.timed(name):
+            yield
+
+    def act(context: procrastinate.JobContext, **arguments: Any) -> Any:
+        with observe(context):
+            return action(context, **arguments)
+
+    async def act_async(context: procrastinate.JobContext, **arguments: Any) -> Any:
+        with observe(context):
+            return await action(context, **arguments)
+
+    return act_async if inspect.iscoroutinefunction(action) else act
 
 
 async def _run(site: Site, announce: Callable[[Stop], None]) -> None:

@@ -16,9 +16,11 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, or_, s
 from sqlalchemy.orm import Session
 
 from datameta.authz import Actor, Origin, may_administer_site, may_view_user_events
+from datameta.batches import insert_rows
 from datameta.clock import to_wire
 from datameta.errors import ForbiddenError
 from datameta.identifiers import find_by_id, parse_uuid
+from datameta.metrics import EVENTS
 from datameta.models import AuditEvent, AuditPending, AuditSeal, User
 from datameta.paging import make_cursor, parse_cursor
 
@@ -61,9 +63,10 @@ def record_events(
         "request_id": source.request_id,
         "ip": source.ip,
     }
-    rows = [{**common, **_name_entity(entity), "before": before, "after": after} for entity, before, after in changes]
+    rows = [{**_name_entity(entity), "before": before, "after": after} for entity, before, after in changes]
     if rows:
-        db.execute(insert(AuditEvent), rows)
+        insert_rows(db, AuditEvent, rows, common=common)
+        EVENTS.labels(event).inc(len(rows))
 
 
 def changed(before: Values, after: Values) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -142,6 +145,15 @@ def _has_id(uuid: Any, site_id: Any, text: str) -> ColumnElement[bool]:
     return condition
 
 
+def make_room(db: Session) -> int:
+    """Make the partitions that the next ten million events and more will go into; return how many were missing.
+
+    Waits a moment only, and raises ``OperationalError`` then: while it waits for others, all wait for it.
+    """
+    db.execute(text("SET LOCAL lock_timeout = '2s'"))
+    return int(db.scalar(text("SELECT add_audit_partitions()")) or 0)
+
+
 def seal_events(db: Session) -> int:
     """Chain up to ``SEAL_BATCH`` events that are not sealed yet; return how many.
 
@@ -208,7 +220,7 @@ def _name_entity(entity: Any) -> dict[str, Any]:
     if entity is None:
         return {"entity_type": None, "entity_uuid": None, "entity_site_id": None}
     return {
-        "entity_type": type(entity).__name__,
+        "entity_type": getattr(entity, "entity_type", None) or type(entity).__name__,
         "entity_uuid": entity.uuid,
         "entity_site_id": getattr(entity, "site_id", None),
     }

@@ -47,7 +47,7 @@ Pieces = frozenset[str]
 
 
 def add_blocks(
-    db: Session, submission: Submission, metadatasets: Iterable[MetaDataSet], records: Mapping[int, StoredRecord]
+    db: Session, submission: Submission, metadatasets: Iterable[Any], records: Mapping[int, StoredRecord]
 ) -> None:
     """Write the blocks of a submission; ``records`` are what its sets hold, by row id. Whoever submits calls this."""
     sets = sorted((metadataset.id, metadataset.site_id) for metadataset in metadatasets)

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, LargeBinary, Row, Select, bindparam, func, select
+from sqlalchemy import Row, Select, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from datameta.batches import make_rows
 from datameta.logic.fields import Field
 from datameta.logic.records import hash_value, is_claimable, restore_value
 from datameta.models import MetaDataSet, ServiceExecution, UniqueClaim
@@ -42,7 +43,7 @@ def insert_claims(db: Session, wanted: Sequence[Claim]) -> list[Claim]:
     if not wanted:
         return []
     ordered = sorted(wanted, key=lambda claim: claim.key)
-    rows = _unnest(ordered)
+    rows = _make_rows(ordered)
     columns = (UniqueClaim.metadatum_id, UniqueClaim.scope, UniqueClaim.value_hash, UniqueClaim.metadataset_id)
     statement = (
         insert(UniqueClaim)
@@ -64,7 +65,7 @@ def find_taken(db: Session, wanted: Sequence[Claim]) -> list[Claim]:
     """Return which claims would be refused as things stand: a forecast, not a guarantee."""
     if not wanted:
         return []
-    rows = _unnest(wanted)
+    rows = _make_rows(wanted)
     statement = select(UniqueClaim.metadatum_id, UniqueClaim.scope, UniqueClaim.value_hash).join(
         rows,
         (UniqueClaim.metadatum_id == rows.c.metadatum_id)
@@ -99,13 +100,8 @@ def list_submitted_values(db: Session, field: Field) -> list[tuple[Row[Any], str
     return [(row, restore_value(field, row.value)) for row in rows if is_claimable(field, row.value)]
 
 
-def _unnest(claims: Sequence[Claim]) -> Any:
-    """Return the claims as a table expression: four arrays, however many claims."""
-    keys = [claim.key for claim in claims]
-    columns = func.unnest(
-        bindparam(None, [key[0] for key in keys], ARRAY(BigInteger)),
-        bindparam(None, [key[1] for key in keys], ARRAY(BigInteger)),
-        bindparam(None, [key[2] for key in keys], ARRAY(LargeBinary)),
-        bindparam(None, [claim.metadataset_id for claim in claims], ARRAY(BigInteger)),
-    ).table_valued("metadatum_id", "scope", "value_hash", "metadataset_id", name="wanted")
-    return columns.render_derived()
+def _make_rows(claims: Sequence[Claim]) -> Any:
+    """Return the claims as a table expression."""
+    names = ("metadatum_id", "scope", "value_hash")
+    rows = [dict(zip(names, claim.key, strict=True), metadataset_id=claim.metadataset_id) for claim in claims]
+    return make_rows(UniqueClaim, rows)

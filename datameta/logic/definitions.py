@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import Row, delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -49,9 +49,9 @@ class Definition:
     service_id: str | None
 
 
-def list_definitions(db: Session) -> Sequence[MetaDatum]:
-    """Return every definition by its order."""
-    return db.scalars(select(MetaDatum).order_by(MetaDatum.order, MetaDatum.id)).all()
+def list_definitions(db: Session) -> Sequence[Row[Any]]:
+    """Return the row of every definition, by its order."""
+    return db.execute(select(*MetaDatum.__table__.columns).order_by(MetaDatum.order, MetaDatum.id)).all()
 
 
 def create_definition(db: Session, actor: Actor, definition: Definition) -> tuple[MetaDatum, int]:

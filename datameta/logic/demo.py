@@ -2,7 +2,6 @@
 
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from uuid import uuid4
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -88,7 +87,7 @@ def _add_key(db: Session, settings: Settings, user: User) -> str:
 
 
 def _add_vocabulary(db: Session, metadatum: MetaDatum) -> None:
-    metadatum.kind, metadatum.vocabulary_version = Kind.VOCABULARY.value, uuid4()
+    metadatum.kind = Kind.VOCABULARY.value
     db.flush()
     db.add_all(
         VocabularyTerm(metadatum_id=metadatum.id, position=position, term=term, synonyms=synonyms)

@@ -5,7 +5,7 @@ checks by the very same code as the portal.
 """
 
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from decimal import Decimal, InvalidOperation
@@ -136,7 +136,7 @@ class Field:
     missing_terms: tuple[str, ...] = ()
     vocabulary: Vocabulary = Vocabulary()
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The key of the field in a stored record."""
         return str(self.id)
@@ -235,7 +235,14 @@ class Rulebook:
 
     def fields_of(self, service_id: int | None) -> list[Field]:
         """Return the fields that one service fills, or with None those that are staged."""
-        return [field for field in self.fields if field.service_id == service_id]
+        return self._by_service.get(service_id, [])
+
+    @cached_property
+    def _by_service(self) -> dict[int | None, list[Field]]:
+        found: dict[int | None, list[Field]] = defaultdict(list)
+        for field in self.fields:
+            found[field.service_id].append(field)
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Return the rulebook as JSON can write it."""
@@ -267,7 +274,7 @@ def _list_pairs(text: str) -> set[str]:
 
 def normalise_value(text: str) -> str:
     """Return the form in which values are compared: NFC, without outer white space."""
-    return unicodedata.normalize("NFC", text).strip()
+    return (text if text.isascii() else unicodedata.normalize("NFC", text)).strip()
 
 
 def parse_number(text: str) -> Decimal | None:

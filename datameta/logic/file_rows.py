@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import delete, func
@@ -25,6 +26,7 @@ from datameta.errors import (
 )
 from datameta.identifiers import find_by_id, to_identifier
 from datameta.logic import audit
+from datameta.metrics import CONFIRMED_BYTES
 from datameta.models import File, FileState, UploadPart
 from datameta.storage import StorageUnavailableError
 
@@ -86,6 +88,7 @@ def confirm(db: Session, file: File, actor: Actor | None) -> None:
     file.confirmed_at = func.now()
     set_state(file, FileState.CONFIRMED)
     db.flush()
+    CONFIRMED_BYTES.labels("single" if file.part_size is None else "parts").inc(file.size or 0)
     if file.part_size is not None:
         db.execute(delete(UploadPart).where(UploadPart.file_id == file.id))
     audit.record_event(
@@ -103,8 +106,8 @@ def describe(file: File) -> dict[str, str]:
     return {"name": file.name, "checksum": file.checksum}
 
 
-def is_bound(file: File) -> bool:
-    """Say whether the file is part of a submission or of a service's answer."""
+def is_bound(file: Any) -> bool:
+    """Say whether the file, an entity or a row, is part of a submission or of a service's answer."""
     return file.submission_id is not None or file.service_execution_id is not None
 
 

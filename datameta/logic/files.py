@@ -9,18 +9,21 @@ row are harmless and swept; a confirmed row without its bytes never comes about.
 import hmac
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import and_, delete, func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session, joinedload, sessionmaker
 
 from datameta.authz import Actor, may_change_file, may_view_file
+from datameta.batches import make_rows
 from datameta.clock import to_wire, utc_now
 from datameta.crash import crash_point
 from datameta.credentials import hash_token, make_token
 from datameta.errors import (
     ConflictError,
+    DataMetaError,
     ForbiddenError,
     GoneError,
     NotFoundError,
@@ -29,8 +32,9 @@ from datameta.errors import (
     UnavailableError,
     ValidationError,
 )
-from datameta.identifiers import any_of, find_by_id, insert_with_site_ids, matches_ids, to_identifier
+from datameta.identifiers import any_of, find_by_id, insert_many_with_site_ids, matches_ids, to_identifier
 from datameta.logic import audit
+from datameta.logic.bulk import Outcome, list_outcomes, refuse_all
 from datameta.logic.confirmation import (
     await_verification,
     begin_verification,
@@ -55,7 +59,7 @@ from datameta.logic.file_rows import (
     upload_replaced,
 )
 from datameta.logic.metadatasets import refuse_unknown
-from datameta.logic.quotas import check_quotas
+from datameta.logic.quotas import find_full_quotas
 from datameta.logic.verification import UNREADABLE
 from datameta.models import DownloadToken, File, FileState
 from datameta.paging import make_cursor, parse_cursor
@@ -63,6 +67,19 @@ from datameta.settings import Settings
 from datameta.storage import Storage, StorageUnavailableError, UploadGoneError
 
 log = logging.getLogger(__name__)
+
+
+OPENERS = 16
+"""So many uploads of one call are opened at the same time."""
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """What is said of a file before it is sent; ``size`` is in bytes, if it is known yet."""
+
+    name: str
+    checksum: str
+    size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,52 +108,68 @@ def announce_file(
     sessions: sessionmaker[Session],
     storage: Storage,
     settings: Settings,
-    name: str,
-    checksum: str,
-    size: int | None = None,
+    file: Announcement,
 ) -> Upload:
     """Announce a file and open its upload; it exists from the commit of ``db`` on, and is swept without.
 
-    ``size`` is in bytes, if it is known yet. Raises ``ValidationError`` for a name or checksum that is none,
-    ``TooLargeError`` where there is no room for it, ``UnavailableError``.
+    Raises ``ValidationError`` for a name or checksum that is none, ``TooLargeError`` where there is no room for it,
+    ``UnavailableError``.
     """
-    problems = [*check_name(name), *check_checksum(checksum)]
-    if problems:
-        raise ValidationError(problems)
-    token, token_hash, expires_at = _make_upload_token(settings)
-    row = {
-        "user_id": actor.id,
-        "name": name,
-        "checksum": checksum.lower(),
-        "state": FileState.NEW,
-        "upload_token_hash": token_hash,
-        "upload_expires_at": expires_at,
-        "announced_size": size,
-    }
+    [outcome] = announce_files(
+        db, actor, sessions=sessions, storage=storage, settings=settings, files=[file], only_good=True
+    )
+    if outcome.error is not None:
+        raise outcome.error
+    assert outcome.made is not None, "neither made nor refused"
+    return outcome.made
+
+
+def announce_files(
+    db: Session,
+    actor: Actor,
+    *,
+    sessions: sessionmaker[Session],
+    storage: Storage,
+    settings: Settings,
+    files: Sequence[Announcement],
+    only_good: bool,
+) -> list[Outcome[Upload]]:
+    """Announce files as ``announce_file`` does, all or none; with ``only_good`` those that are right and have room.
+
+    Raises ``ValidationError`` or ``TooLargeError`` (without ``only_good``) with everything that is wrong, each with the
+    number of its file; ``UnavailableError``, and then none is announced.
+    """
+    errors: dict[int, DataMetaError] = {}
+    for number, file in enumerate(files):
+        if problems := [*check_name(file.name), *check_checksum(file.checksum)]:
+            errors[number] = ValidationError(problems)
+    if errors and not only_good:
+        refuse_all(errors, place="files")
+    expires_at = utc_now() + timedelta(hours=settings.upload_hours)
     with sessions.begin() as before:
-        check_quotas(before, actor, size=size)
-        [file] = insert_with_site_ids(before, File, settings.id_files, [row])
+        right = [number for number in range(len(files)) if number not in errors]
+        full = find_full_quotas(before, actor, sizes=[files[number].size for number in right])
+        errors |= {number: error for number, error in zip(right, full, strict=True) if error is not None}
+        if errors and not only_good:
+            refuse_all(errors, place="files")
+        good = [file for number, file in enumerate(files) if number not in errors]
+        rows = _insert_announced(before, actor, good, settings=settings, expires_at=expires_at)
+    announced = [row for row, _ in rows]
     crash_point("announce.after_row")
     try:
         with store_errors():
-            file.upload = storage.begin_upload(file.upload_key, file.checksum)
+            _open_uploads(storage, announced)
         crash_point("announce.after_create")
-        upload = _make_upload(file, token, storage, settings)
+        uploads = iter([_make_upload(row, token, storage, settings) for row, token in rows])
     except UnavailableError:
-        if file.upload is not None:
-            try_store(storage.abort, file.upload_key, file.upload)
-        with sessions.begin() as after:
-            after.execute(delete(File).where(File.id == file.id))
+        _take_back(sessions, storage, announced)
         raise
-    log.info("upload of file %s opened for user %s", file.uuid, actor.uuid)
-    announced = {"upload": file.upload, "state": FileState.ANNOUNCED, "state_changed_at": func.now()}
-    is_new = and_(File.id == file.id, File.state == FileState.NEW)
-    if db.scalar(update(File).where(is_new).values(announced).returning(File.id)) is None:
-        # The store took so long that the row was swept.
-        try_store(storage.abort, file.upload_key, file.upload)
-        raise UnavailableError
-    audit.record_event(db, "file.announced", actor=actor, entity=file, after=describe(file))
-    return upload
+    for row in announced:
+        log.info("upload of file %s opened for user %s", row.uuid, actor.uuid)
+    _set_announced(db, storage, announced)
+    changes = [(row, None, describe(row)) for row in announced]
+    audit.record_events(db, "file.announced", actor=actor, changes=changes)
+    return list_outcomes(uploads, errors, count=len(files))
 
 
 def renew_upload(
@@ -279,7 +312,9 @@ def update_file(
 
 
 def delete_files(sessions: sessionmaker[Session], actor: Actor, *, storage: Storage, file_ids: Sequence[str]) -> None:
-    """Delete files of the actor's that are not submitted, all or none; their bytes go after the commit.
+    """Delete files of the actor's that are not submitted, all or none.
+
+    What was sent goes after the commit, confirmed content when no backup that may be restored needs it any more.
 
     Raises ``NotFoundError``, ``ForbiddenError`` or ``ResourceNotModifiableError`` naming each file.
     """
@@ -309,25 +344,29 @@ def delete_files(sessions: sessionmaker[Session], actor: Actor, *, storage: Stor
             changes = [(file, {**describe(file), "state": str(file.state)}, None) for file in found]
             audit.record_events(db, "file.deleted", actor=actor, changes=changes)
     crash_point("delete.after_intent")
-    for file in found:
-        finish_deletion(sessions, storage, file)
+    finish_deletions(sessions, storage, found)
 
 
 def finish_deletion(sessions: sessionmaker[Session], storage: Storage, file: File) -> bool:
-    """Remove the bytes and then the row of a file in state ``deleting``; say whether that succeeded."""
-    try:
-        if file.upload is not None:
-            storage.abort(file.upload_key, file.upload)
-        for key in {file.upload_key, file.storage_key or file.upload_key}:
-            storage.delete(key)
-    except StorageUnavailableError:
-        log.warning("the bytes of deleted file %s remain until the next sweep", file.uuid)
-        return False
-    crash_point("delete.after_bytes")
-    with sessions.begin() as db:
-        db.execute(delete(File).where(File.id == file.id, File.state == FileState.DELETING))
-    log.info("file %s deleted", file.uuid)
-    return True
+    """Remove what was sent and then the row of a file in state ``deleting``; say whether that succeeded."""
+    return finish_deletions(sessions, storage, [file]) == 1
+
+
+def finish_deletions(sessions: sessionmaker[Session], storage: Storage, files: Sequence[File]) -> int:
+    """Remove what was sent and then the rows of files in state ``deleting``; return for how many that succeeded."""
+    emptied = [file for file in files if _delete_bytes(storage, file)]
+    if emptied:
+        crash_point("delete.after_bytes")
+        is_emptied = File.id == any_of([file.id for file in emptied])
+        with sessions.begin() as db:
+            db.execute(
+                delete(File)
+                .where(is_emptied, File.state == FileState.DELETING)
+                .execution_options(synchronize_session=False)
+            )
+    for file in emptied:
+        log.info("file %s deleted", file.uuid)
+    return len(emptied)
 
 
 def make_download(
@@ -426,6 +465,102 @@ def _check_length(file: File, chunks: Iterable[bytes], settings: Settings) -> It
         yield chunk
     if size not in (None, total):
         raise ConflictError(f"The file was announced with {size:,} bytes.", code="size_mismatch")
+
+
+def _delete_bytes(storage: Storage, file: File) -> bool:
+    """Remove what was sent to a file, and what was never confirmed; say whether that succeeded.
+
+    Content that was confirmed once may be in a backup of the database: it stays, and is removed like all that no
+    row needs (``logic/sweep.py``), counted from its deletion.
+    """
+    try:
+        if file.upload is not None:
+            storage.abort(file.upload_key, file.upload)
+        if file.storage_key is not None and file.confirmed_at is None:
+            storage.delete(file.storage_key)
+    except StorageUnavailableError:
+        log.warning("the bytes of deleted file %s remain until the next sweep", file.uuid)
+        return False
+    return True
+
+
+def _insert_announced(
+    db: Session, actor: Actor, files: Sequence[Announcement], *, settings: Settings, expires_at: datetime
+) -> list[tuple[File, str]]:
+    """Insert files as ``new``; return each as the row is, though no session knows it, with the token of its upload."""
+    common = {"user_id": actor.id, "state": FileState.NEW, "upload_expires_at": expires_at}
+    tokens = [make_token() for _ in files]
+    rows = [
+        {
+            "name": file.name,
+            "checksum": file.checksum.lower(),
+            "upload_token_hash": hash_token(token),
+            "announced_size": file.size,
+        }
+        for file, token in zip(files, tokens, strict=True)
+    ]
+    inserted = insert_many_with_site_ids(db, File, settings.id_files, rows, common=common)
+    return [
+        (File(id=made.id, uuid=made.uuid, site_id=made.site_id, upload_suffix="", **common, **row), token)
+        for made, row, token in zip(inserted, rows, tokens, strict=True)
+    ]
+
+
+def _open_uploads(storage: Storage, files: Sequence[File]) -> None:
+    """Open the uploads of files at the store, some at a time, and note them in the files."""
+
+    def open_upload(file: File) -> None:
+        file.upload = storage.begin_upload(file.upload_key, file.checksum)
+
+    if len(files) == 1:
+        open_upload(files[0])
+        return
+    with ThreadPoolExecutor(OPENERS) as pool:
+        for _ in pool.map(open_upload, files):
+            pass
+
+
+def _set_announced(db: Session, storage: Storage, files: Sequence[File]) -> None:
+    """Make files with an open upload ``announced``.
+
+    Raises ``UnavailableError`` if the store took so long that one of the rows was swept.
+    """
+    if not files:
+        return
+    opened = make_rows(File, [{"id": file.id, "upload": file.upload} for file in files])
+    statement = (
+        update(File)
+        .where(File.id == opened.c.id, File.state == FileState.NEW)
+        .values(upload=opened.c.upload, state=FileState.ANNOUNCED, state_changed_at=func.now())
+        .returning(File.id)
+        .execution_options(synchronize_session=False)
+    )
+    announced = set(db.scalars(statement))
+    swept = [file for file in files if file.id not in announced]
+    for file in swept:
+        try_store(storage.abort, file.upload_key, file.upload or "")
+    if swept:
+        raise UnavailableError
+
+
+def _take_back(sessions: sessionmaker[Session], storage: Storage, files: Sequence[File]) -> None:
+    """Remove files that were never announced; the sweeper does so where the store does not close their uploads now."""
+    opened = [file for file in files if file.upload is not None]
+    with sessions.begin() as db:
+        unopened = [file.id for file in files if file.upload is None]
+        if unopened:
+            db.execute(delete(File).where(File.id == any_of(unopened)))
+        if opened:
+            rows = make_rows(File, [{"id": file.id, "upload": file.upload} for file in opened])
+            db.execute(
+                update(File)
+                .where(File.id == rows.c.id)
+                .values(upload=rows.c.upload, state=FileState.DELETING, state_changed_at=func.now())
+                .execution_options(synchronize_session=False)
+            )
+    for file in opened:
+        if not finish_deletion(sessions, storage, file):
+            break
 
 
 def _make_upload_token(settings: Settings) -> tuple[str, bytes, datetime]:

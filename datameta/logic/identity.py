@@ -7,11 +7,13 @@ their user is enabled. That they were used is noted, but not at each use.
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from datameta.authz import Actor, Origin
 from datameta.credentials import hash_token
+from datameta.database import Prepared
+from datameta.identifiers import any_of
 from datameta.logic.appsettings import read_value
 from datameta.models import ApiKey, AppSetting, Group, LoginSession, ServiceUser, User
 
@@ -22,17 +24,7 @@ _ACTOR_FIELDS = frozenset(Actor.__dataclass_fields__)
 
 def get_key_actor(connection: Connection, token: str, origin: Origin) -> Actor | None:
     """Return whom a live API key stands for, or None."""
-    query = (
-        _select_actor(
-            ApiKey.id.label("key_id"),
-            ApiKey.uuid.label("key_uuid"),
-            ApiKey.expires_at.label("key_expires_at"),
-            ApiKey.last_used_on.is_not_distinct_from(func.current_date()).label("is_noted"),
-        )
-        .join(ApiKey, ApiKey.user_id == User.id)
-        .where(ApiKey.token_hash == hash_token(token), ApiKey.expires_at > func.now(), User.enabled)
-    )
-    row = connection.execute(query).one_or_none()
+    row = _KEY.first(connection, token_hash=hash_token(token))
     if row is None:
         return None
     if not row.is_noted:
@@ -43,17 +35,7 @@ def get_key_actor(connection: Connection, token: str, origin: Origin) -> Actor |
 
 def get_session_actor(connection: Connection, token: str, origin: Origin) -> tuple[Actor, str] | None:
     """Return whom a live session stands for and how their second factor is, or None."""
-    query = (
-        _select_actor(
-            LoginSession.id.label("session_id"),
-            LoginSession.uuid.label("session_uuid"),
-            (func.now() - LoginSession.last_seen_at).label("idle"),
-            *_second_factor_columns(),
-        )
-        .join(LoginSession, LoginSession.user_id == User.id)
-        .where(LoginSession.token_hash == hash_token(token), LoginSession.expires_at > func.now(), User.enabled)
-    )
-    row = connection.execute(query).one_or_none()
+    row = _SESSION.first(connection, token_hash=hash_token(token))
     if row is None or row.idle > timedelta(hours=_read(row, "session_idle_hours")):
         return None
     if row.idle >= SEEN_EVERY:
@@ -102,7 +84,7 @@ def _select_actor(*more: Any) -> Select[*tuple[Any, ...]]:
 
 def _second_factor_columns() -> list[Any]:
     keys = ("second_factor_required", "session_idle_hours")
-    stored = select(func.jsonb_object_agg(AppSetting.key, AppSetting.value)).where(AppSetting.key.in_(keys))
+    stored = select(func.jsonb_object_agg(AppSetting.key, AppSetting.value)).where(AppSetting.key == any_of(keys))
     return [User.totp_confirmed_at.is_not(None).label("has_second_factor"), stored.scalar_subquery().label("settings")]
 
 
@@ -117,5 +99,27 @@ def _read(row: Row[Any], key: str) -> Any:
 
 
 def _make_actor(row: Row[Any], origin: Origin) -> Actor:
-    values = {name: value for name, value in row._asdict().items() if name in _ACTOR_FIELDS}
+    values = {name: value for name, value in row._mapping.items() if name in _ACTOR_FIELDS}
     return Actor(**{**values, "service_ids": frozenset(row.service_ids or ()), "origin": origin})
+
+
+_KEY = Prepared(
+    _select_actor(
+        ApiKey.id.label("key_id"),
+        ApiKey.uuid.label("key_uuid"),
+        ApiKey.expires_at.label("key_expires_at"),
+        ApiKey.last_used_on.is_not_distinct_from(func.current_date()).label("is_noted"),
+    )
+    .join(ApiKey, ApiKey.user_id == User.id)
+    .where(ApiKey.token_hash == bindparam("token_hash"), ApiKey.expires_at > func.now(), User.enabled)
+)
+_SESSION = Prepared(
+    _select_actor(
+        LoginSession.id.label("session_id"),
+        LoginSession.uuid.label("session_uuid"),
+        (func.now() - LoginSession.last_seen_at).label("idle"),
+        *_second_factor_columns(),
+    )
+    .join(LoginSession, LoginSession.user_id == User.id)
+    .where(LoginSession.token_hash == bindparam("token_hash"), LoginSession.expires_at > func.now(), User.enabled)
+)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select, text
+from sqlalchemy import Connection, Row, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -39,6 +39,14 @@ QUERY = """
     ) AS times
     ORDER BY job.id DESC
 """
+MEASURE = """
+    SELECT job.queue_name, job.status::text, count(*) AS jobs,
+           max(extract(epoch FROM now() - greatest(
+               job.scheduled_at,
+               (SELECT max(at) FROM procrastinate_events WHERE job_id = job.id AND type IN ('deferred', 'retried'))
+           ))) FILTER (WHERE job.status = 'todo' AND coalesce(job.scheduled_at, now()) <= now()) AS waits
+    FROM procrastinate_jobs AS job GROUP BY job.queue_name, job.status
+"""
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,29 @@ def list_jobs(db: Session, actor: Actor, vault: Vault, *, status: str | None) ->
     if not may_administer_site(actor):
         raise ForbiddenError
     return _read_jobs(db, vault, status=status, id=None)
+
+
+@dataclass(frozen=True)
+class QueueView:
+    """What a queue holds: how many jobs by status, and for how many seconds the one that is due longest has waited."""
+
+    counts: Mapping[tuple[str, str], int]
+    wait_seconds: Mapping[str, float]
+
+
+def measure_queues(connection: Connection) -> QueueView:
+    """Return what the queues hold, by name."""
+    rows = connection.execute(text(MEASURE)).all()
+    return QueueView(
+        {(row.queue_name, row.status): row.jobs for row in rows},
+        {row.queue_name: float(row.waits) for row in rows if row.waits is not None},
+    )
+
+
+def has_worker(connection: Connection) -> bool:
+    """Say whether a worker has given a sign of life within the last minute; it gives six."""
+    query = "SELECT EXISTS (SELECT FROM procrastinate_workers WHERE last_heartbeat > now() - interval '1 minute')"
+    return bool(connection.scalar(text(query)))
 
 
 def retry_job(db: Session, actor: Actor, vault: Vault, *, job_id: str) -> JobView:

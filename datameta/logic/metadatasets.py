@@ -5,13 +5,14 @@ answers, and the pages follow each other by key, so that a reader of everything 
 transaction nor memory.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Row, Select, and_, delete, exists, func, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, Text, and_, bindparam, cast, delete, exists, func, select, tuple_
 from sqlalchemy.orm import Session, aliased, joinedload, sessionmaker
 
 from datameta.authz import (
@@ -21,18 +22,29 @@ from datameta.authz import (
     may_view_metadataset,
     visible_submitted,
 )
-from datameta.errors import ForbiddenError, NotFoundError, Problem, ResourceNotModifiableError, ValidationError
+from datameta.database import Prepared
+from datameta.errors import (
+    DataMetaError,
+    ForbiddenError,
+    NotFoundError,
+    Problem,
+    ResourceNotModifiableError,
+    ValidationError,
+)
 from datameta.identifiers import (
+    NewRow,
     any_of,
     find_by_id,
-    insert_with_site_ids,
+    insert_many_with_site_ids,
     matches_ids,
     parse_uuid,
     sent_identifier,
     to_identifier,
 )
-from datameta.logic import audit, records
+from datameta.logic import audit
 from datameta.logic.blocks import may_await
+from datameta.logic.bulk import Outcome, list_outcomes, refuse_all
+from datameta.logic.records import StoredRecord, check_sent_record
 from datameta.logic.rulebook import load_rulebook
 from datameta.models import (
     File,
@@ -47,7 +59,7 @@ from datameta.models import (
 from datameta.paging import make_cursor, parse_cursor
 from datameta.settings import SiteIdFormat
 
-PAGE_SIZE = 500
+PAGE_SIZE = 1000
 
 MetaDataSetRow: TypeAlias = Row[Any]
 """A set as ``select_metadatasets`` reads it: ids, ``record``, owner, submission, ``files``, ``executions``."""
@@ -69,13 +81,48 @@ def stage_metadataset(
 
     Raises ``ValidationError`` with everything that is wrong with it.
     """
-    stored, problems = records.check_sent_record(load_rulebook(db), record)
+    stored, problems = check_sent_record(load_rulebook(db), record)
     if problems:
         raise ValidationError(problems)
-    rows = [{"user_id": actor.id, "record": stored}]
-    [metadataset] = insert_with_site_ids(db, MetaDataSet, site_id_format, rows)
-    audit.record_event(db, "metadataset.staged", actor=actor, entity=metadataset)
-    return read_metadataset(db, metadataset.id)
+    [staged] = insert_metadatasets(db, actor, [stored], site_id_format=site_id_format)
+    return read_metadataset(db, staged.id)
+
+
+def stage_metadatasets(
+    db: Session,
+    actor: Actor,
+    *,
+    records: Sequence[Mapping[str, Any]],
+    only_good: bool,
+    site_id_format: SiteIdFormat,
+) -> list[Outcome[NewRow]]:
+    """Check records as ``stage_metadataset`` does, and stage all or none; with ``only_good`` those that are right.
+
+    Raises ``ValidationError`` (without ``only_good``) with everything that is wrong, and the number of its record.
+    """
+    book = load_rulebook(db)
+    stored: list[StoredRecord] = []
+    errors: dict[int, DataMetaError] = {}
+    for number, record in enumerate(records):
+        checked, problems = check_sent_record(book, record)
+        if problems:
+            errors[number] = ValidationError(problems)
+        else:
+            stored.append(checked)
+    if errors and not only_good:
+        refuse_all(errors, place="records")
+    staged = insert_metadatasets(db, actor, stored, site_id_format=site_id_format)
+    return list_outcomes(iter(staged), errors, count=len(records))
+
+
+def insert_metadatasets(
+    db: Session, actor: Actor, stored: Iterable[StoredRecord], *, site_id_format: SiteIdFormat
+) -> list[NewRow]:
+    """Stage records that have been checked as new sets of the actor's; return the sets' ids in order."""
+    rows = [{"record": record} for record in stored]
+    staged = insert_many_with_site_ids(db, MetaDataSet, site_id_format, rows, common={"user_id": actor.id})
+    audit.record_events(db, "metadataset.staged", actor=actor, changes=[(row, None, None) for row in staged])
+    return staged
 
 
 def update_metadataset(db: Session, actor: Actor, *, metadataset_id: str, record: dict[str, Any]) -> MetaDataSetRow:
@@ -89,7 +136,7 @@ def update_metadataset(db: Session, actor: Actor, *, metadataset_id: str, record
     if metadataset.submission_id is not None:
         raise _make_refusal([metadataset])
     book = load_rulebook(db)
-    stored, problems = records.check_sent_record(book, record)
+    stored, problems = check_sent_record(book, record)
     if problems:
         raise ValidationError(problems)
     former = metadataset.record
@@ -153,23 +200,18 @@ def list_page(
 
     Raises ``ValidationError`` for an unknown cursor, or a service that is unknown or not the actor's.
     """
-    statement = (
-        select_metadatasets()
-        .where(_matches_query(db, actor, query), visible_submitted(actor))
-        .order_by(Submission.submitted_at, MetaDataSet.id)
-        .limit(limit + 1)
-    )
-    if cursor is not None:
-        behind = parse_cursor(cursor, datetime, int)
-        # The first condition alone is one that an index has.
-        statement = statement.where(
-            Submission.submitted_at >= behind[0], tuple_(Submission.submitted_at, MetaDataSet.id) > behind
-        )
+    statement = _choose(select_metadatasets(), db, actor, query, cursor).limit(limit + 1)
     rows = db.execute(statement).all()
     if len(rows) <= limit:
         return rows, None
     last = rows[limit - 1]
     return rows[:limit], make_cursor(last.submitted_at, last.id)
+
+
+def list_ids(db: Session, actor: Actor, query: Query, *, cursor: str | None) -> Sequence[int]:
+    """Return the row ids of all sets that ``list_page`` would give from ``cursor`` on, in their order."""
+    statement = select(MetaDataSet.id).join(Submission, Submission.id == MetaDataSet.submission_id)
+    return array("q", db.scalars(_choose(statement, db, actor, query, cursor)))
 
 
 def list_staged(
@@ -187,19 +229,26 @@ def list_staged(
     return rows[:limit], make_cursor(rows[limit - 1].id) if len(rows) > limit else None
 
 
-def stream_pages(
-    sessions: sessionmaker[Session], actor: Actor, query: Query, *, cursor: str | None
-) -> Iterator[Sequence[MetaDataSetRow]]:
-    """Yield page after page from ``cursor`` on, each read in a transaction of its own."""
-    while cursor is not None:
+def stream_pages(sessions: sessionmaker[Session], ids: Sequence[int]) -> Iterator[Sequence[MetaDataSetRow]]:
+    """Yield the sets with these row ids in their order, page after page, each read in a transaction of its own."""
+    for start in range(0, len(ids), PAGE_SIZE):
         with sessions() as db:
-            rows, cursor = list_page(db, actor, query, limit=PAGE_SIZE, cursor=cursor)
-        yield rows
+            some = ids[start : start + PAGE_SIZE]
+            rows = db.execute(select_metadatasets().where(MetaDataSet.id == any_of(some)))
+            found = {row.id: row for row in rows}
+        yield [found[number] for number in some if number in found]
 
 
 def read_metadataset(db: Session, metadataset_id: int) -> MetaDataSetRow:
     """Load the set with this row id."""
-    return db.execute(select_metadatasets().where(MetaDataSet.id == metadataset_id)).one()
+    db.flush()
+    [row] = _prepare_reading().all(db.connection(), id=metadataset_id)
+    return row
+
+
+@cache
+def _prepare_reading() -> Prepared:
+    return Prepared(select_metadatasets().where(MetaDataSet.id == bindparam("id")))
 
 
 @cache
@@ -238,12 +287,13 @@ def select_metadatasets() -> Select[Any]:
     return (
         select(
             MetaDataSet.id,
-            MetaDataSet.uuid,
+            # Texts, since that is what is made of them.
+            cast(MetaDataSet.uuid, Text).label("uuid"),
             MetaDataSet.site_id,
             MetaDataSet.record,
-            User.uuid.label("user_uuid"),
+            cast(User.uuid, Text).label("user_uuid"),
             User.site_id.label("user_site_id"),
-            Submission.uuid.label("submission_uuid"),
+            cast(Submission.uuid, Text).label("submission_uuid"),
             Submission.site_id.label("submission_site_id"),
             Submission.submitted_at,
             files.label("files"),
@@ -287,6 +337,19 @@ def _make_refusal(submitted: Iterable[MetaDataSet]) -> ResourceNotModifiableErro
         Problem("This metadataset is part of a submission.", "not_modifiable", entity=to_identifier(metadataset))
         for metadataset in submitted
     )
+
+
+def _choose(statement: Select[Any], db: Session, actor: Actor, query: Query, cursor: str | None) -> Select[Any]:
+    """Return a query of submitted sets for those that are meant, from ``cursor`` on, by time of submission."""
+    statement = statement.where(_matches_query(db, actor, query), visible_submitted(actor))
+    if cursor is not None:
+        submitted_at, number = parse_cursor(cursor, datetime, int)
+        # The first condition says nothing new, but an index knows it.
+        statement = statement.where(
+            Submission.submitted_at >= submitted_at,
+            tuple_(Submission.submitted_at, MetaDataSet.id) > (submitted_at, number),
+        )
+    return statement.order_by(Submission.submitted_at, MetaDataSet.id)
 
 
 def _matches_query(db: Session, actor: Actor, query: Query) -> ColumnElement[bool]:

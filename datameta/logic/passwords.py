@@ -133,7 +133,7 @@ def _was_used(db: Session, user: User, password: str, history: int) -> bool:
 def _set_password(db: Session, user: User, password: str, settings: Settings) -> bool:
     """Set the password, unless it was set since ``user`` was read; keep the old one's hash for a while."""
     old = user.password_hash
-    row = {"password_hash": hash_password(password, settings.bcrypt_cost), "password_failures": 0}
+    row = {"password_hash": hash_password(password, settings.bcrypt_cost), "password_failures": 0}  # nosec B105
     changed = update(User).where(User.id == user.id, User.password_hash == old).values(row).returning(User.id)
     if db.execute(changed).one_or_none() is None:
         return False

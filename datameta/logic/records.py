@@ -9,6 +9,7 @@ Whoever reads sample sheets checks by this very code, in a process without a dat
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -30,6 +31,9 @@ MAX_PATTERN_MEMORY = 1 << 20
 StoredRecord: TypeAlias = dict[str, str]
 """A record as the database has it: text by the metadatum's row id (as JSON makes keys text)."""
 
+SHORT = 40
+"""Texts of so many characters are kept with what was said of them; no date is longer."""
+_HALF_SURROGATE = re.compile("[\ud800-\udfff]")
 MOST_NAMED = 10
 """Allowed words that a message names; of longer lists it tells none."""
 
@@ -54,13 +58,19 @@ def show_value(field: Field, stored: str | None) -> str | None:
     """Return a stored value as people see it: dates in the field's format."""
     if stored is None or not field.date_time_fmt:
         return stored
+    return _show_date(stored, field.date_time_fmt) if len(stored) <= SHORT else stored
+
+
+@lru_cache(maxsize=8192)
+def _show_date(stored: str, date_format: str) -> str:
+    """Return a date in a format; what is none, as it is. Those of many records are few."""
     value = parse_stored_date(stored)
-    return stored if value is None else value.strftime(field.date_time_fmt)
+    return stored if value is None else value.strftime(date_format)
 
 
 def is_plain_text(text: str) -> bool:
     """Say whether the database can hold ``text``: no NUL, no half of a surrogate pair."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    return "\0" not in text and (text.isascii() or not _HALF_SURROGATE.search(text))
 
 
 def check_sent_record(
@@ -76,8 +86,9 @@ def check_sent_record(
     problems: list[Problem] = []
     unknown: list[Problem] = []
     faulty: set[int] = set()
+    by_name = book.by_name
     for name, value in sent.items():
-        field = book.by_name.get(name)
+        field = by_name.get(name)
         if field is None:
             shown = name if is_plain_text(name) else name.encode("ascii", "backslashreplace").decode()
             unknown.append(Problem("There is no such field.", "unknown_field", field=shown[:255]))
@@ -94,9 +105,11 @@ def check_sent_record(
                 faulty.add(field.id)
                 problems.append(Problem(problem[0], problem[1], field=name))
     record: StoredRecord = {}
-    for field in book.fields:
-        if field.service_id == service_id and field.id not in faulty:
-            text = texts.get(field.id)
+    for field in book.fields_of(service_id):
+        text = texts.get(field.id)
+        if text and field.is_plain:
+            record[field.key] = text
+        elif field.id not in faulty and (text is not None or field.is_mandatory):
             found = check_value(field, text)
             if found:
                 faulty.add(field.id)
@@ -104,7 +117,7 @@ def check_sent_record(
             if text is not None:
                 record[field.key] = store_value(field, text)
     problems.extend(unknown)
-    if service_id is None:
+    if service_id is None and book.rules:
         problems.extend(check_rules(book, texts, faulty=faulty))
     return record, problems
 
@@ -121,16 +134,17 @@ def check_stored_record(
     current = dict(record)
     texts: dict[int, str | None] = {}
     faulty: set[int] = set()
-    for field in book.fields:
-        if field.service_id is None:
-            text = texts[field.id] = show_value(field, record.get(field.key))
-            found = check_value(field, text, entity=entity)
-            if found:
-                faulty.add(field.id)
-                problems.extend(found)
-            if text is not None:
-                current[field.key] = restore_value(field, record[field.key])
-    problems.extend(check_rules(book, texts, faulty=faulty, entity=entity))
+    for field in book.fields_of(None):
+        stored = record.get(field.key)
+        text = texts[field.id] = show_value(field, stored)
+        found = check_value(field, text, entity=entity)
+        if found:
+            faulty.add(field.id)
+            problems.extend(found)
+        if stored is not None and field.date_time_fmt:
+            current[field.key] = restore_value(field, stored)
+    if book.rules:
+        problems.extend(check_rules(book, texts, faulty=faulty, entity=entity))
     return current, problems
 
 
@@ -164,7 +178,7 @@ def find_faults(field: Field, text: str | None) -> list[Problem]:
     if field.is_missing_term(text):
         return []
     problems = []
-    if field.reg_exp and not compile_pattern(field.reg_exp).fullmatch(text):
+    if field.reg_exp and not _matches(field.reg_exp, text):
         message = field.regex_description or f"The value does not match the expression {field.reg_exp}."
         problems.append(Problem(message, "regex_mismatch", field=name))
     if field.date_time_fmt and parse_date(text, field.date_time_fmt) is None:
@@ -203,6 +217,16 @@ def restore_value(field: Field, stored: str) -> str:
 def hash_value(text: str) -> bytes:
     """Return the SHA-256 by which a value is claimed."""
     return hashlib.sha256(normalise_value(text).encode()).digest()
+
+
+def _matches(pattern: str, text: str) -> bool:
+    return _match_short(pattern, text) if len(text) <= SHORT else compile_pattern(pattern).fullmatch(text) is not None
+
+
+@lru_cache(maxsize=8192)
+def _match_short(pattern: str, text: str) -> bool:
+    """Say whether a short text matches; those of many records are few."""
+    return compile_pattern(pattern).fullmatch(text) is not None
 
 
 def _would_do(field: Field, text: str, value: str) -> bool:
@@ -251,6 +275,8 @@ def _text_of(value: Any) -> tuple[str | None, tuple[str, str] | None]:
     """Return a sent value as text, or the message and code of what is wrong with it."""
     if value is None:
         return None, None
+    if isinstance(value, str) and len(value) <= MAX_VALUE_LENGTH and value.isascii() and "\0" not in value:
+        return value, None
     if isinstance(value, bool):
         return ("true" if value else "false"), None
     if isinstance(value, int | float):

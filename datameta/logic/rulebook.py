@@ -1,22 +1,46 @@
-"""The rulebook as the database has it: fields, vocabularies and rules, read in a fixed number of queries.
+"""The rulebook as the database has it: fields, vocabularies and rules.
 
-Vocabularies are kept by the process. Each change gives them a version that never was before, so that what
-is kept is right whatever commits, is rolled back, or is restored from a backup.
+It is kept by the process under its version, which the database changes with whatever the rulebook is made of
+and which never was before: so what is kept is right whatever commits, is rolled back, or is restored from a backup.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from datameta.database import Prepared
 from datameta.logic.fields import Condition, Field, Kind, Operator, Rule, Rulebook, Term, Vocabulary
-from datameta.models import MetaDatum, RecordRule, RuleCondition, VocabularyTerm
+from datameta.models import MetaDatum, RecordRule, RulebookVersion, RuleCondition, VocabularyTerm
 
-_kept: dict[int, tuple[UUID | None, Vocabulary]] = {}
-"""The newest version of each vocabulary that was asked for, by its field."""
+Made = TypeVar("Made")
+
+_VERSION = Prepared(select(RulebookVersion.version))
+
+
+class KeptByVersion(Generic[Made]):
+    """What is made of the rulebook, kept until that changes."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[UUID, Made] | None = None
+
+    def get(self, db: Session, make: Callable[[], Made]) -> Made:
+        """Return what ``make`` makes, or made before."""
+        version = _read_version(db)
+        kept = self._kept
+        if kept is not None and kept[0] == version:
+            return kept[1]
+        made = make()
+        # Somebody may have changed it while it was read.
+        if version is not None and version == _read_version(db):
+            self._kept = version, made
+        return made
+
+
+_books: KeptByVersion[Rulebook] = KeptByVersion()
 
 
 def load_rulebook(db: Session, *, lock: str | None = None) -> Rulebook:
@@ -25,17 +49,15 @@ def load_rulebook(db: Session, *, lock: str | None = None) -> Rulebook:
     ``lock="share"`` keeps it from changing until the transaction ends: a submission is judged by one set
     of rules. ``lock="update"`` is for who changes rules, and waits for whoever shares them.
     """
-    rows = _select_fields(db, lock)
-    vocabularies = _load_vocabularies(db, rows)
-    fields = tuple(make_field(row, vocabularies.get(row.id, Vocabulary())) for row in rows)
-    # What was read after the fields may name one that was added, or given to a service, in between.
-    known = {field.id for field in fields if field.service_id is None}
-    return Rulebook(fields, tuple(rule for rule in load_rules(db) if rule.field_ids <= known))
+    if lock is not None:
+        # Locks are taken by id, like everywhere, so that nobody waits in a circle.
+        db.execute(select(MetaDatum.id).order_by(MetaDatum.id).with_for_update(read=lock == "share"))
+    return _books.get(db, lambda: _read_rulebook(db))
 
 
-def list_fields(db: Session) -> list[Field]:
-    """Return all fields by their order, without vocabularies: all that is needed to show records."""
-    return [make_field(row) for row in _select_fields(db, None)]
+def list_fields(db: Session) -> tuple[Field, ...]:
+    """Return all fields by their order."""
+    return load_rulebook(db).fields
 
 
 def load_rules(db: Session) -> list[Rule]:
@@ -82,33 +104,20 @@ def make_field(row: Any, vocabulary: Vocabulary = Vocabulary()) -> Field:  # noq
     )
 
 
-def _select_fields(db: Session, lock: str | None) -> list[Any]:
-    query = select(*MetaDatum.__table__.columns)
-    if lock is not None:
-        # Locks are taken by id, like everywhere, so that nobody waits in a circle.
-        query = query.order_by(MetaDatum.id).with_for_update(read=lock == "share")
-    return sorted(db.execute(query), key=lambda row: (row.order, row.id))
+def _read_version(db: Session) -> UUID | None:
+    # A change of this transaction's own counts.
+    db.flush()
+    row = _VERSION.first(db.connection())
+    return None if row is None else row.version
 
 
-def _load_vocabularies(db: Session, rows: Iterable[Any]) -> Mapping[int, Vocabulary]:
-    """Return the vocabularies of those of the fields that have one."""
-    wanted = {row.id: row.vocabulary_version for row in rows if row.kind == Kind.VOCABULARY}
-    found = {
-        number: kept[1] for number, version in wanted.items() if (kept := _kept.get(number)) and kept[0] == version
-    }
-    unknown = wanted.keys() - found.keys()
-    if unknown:
-        # With the version of this very moment: the one above may be gone by now.
-        query = (
-            select(MetaDatum.id, MetaDatum.vocabulary_version, VocabularyTerm.term, VocabularyTerm.synonyms)
-            .join(VocabularyTerm, VocabularyTerm.metadatum_id == MetaDatum.id)
-            .where(MetaDatum.id.in_(unknown))
-            .order_by(MetaDatum.id, VocabularyTerm.position)
-        )
-        terms = defaultdict(list)
-        for number, version, term, synonyms in db.execute(query):
-            terms[number, version].append(Term(term, tuple(synonyms)))
-        for (number, version), words in terms.items():
-            found[number] = Vocabulary(tuple(words))
-            _kept[number] = version, found[number]
-    return found
+def _read_rulebook(db: Session) -> Rulebook:
+    rows = db.execute(select(*MetaDatum.__table__.columns).order_by(MetaDatum.order, MetaDatum.id)).all()
+    words = defaultdict(list)
+    for term in db.scalars(select(VocabularyTerm).order_by(VocabularyTerm.metadatum_id, VocabularyTerm.position)):
+        words[term.metadatum_id].append(Term(term.term, tuple(term.synonyms)))
+    vocabularies = {row.id: Vocabulary(tuple(words[row.id])) for row in rows if row.kind == Kind.VOCABULARY}
+    fields = tuple(make_field(row, vocabularies.get(row.id, Vocabulary())) for row in rows)
+    # What was read after the fields may name one that was added, or given to a service, in between.
+    known = {field.id for field in fields if field.service_id is None}
+    return Rulebook(fields, tuple(rule for rule in load_rules(db) if rule.field_ids <= known))

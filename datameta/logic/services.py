@@ -24,11 +24,10 @@ from datameta.logic import audit, blocks, claims, records
 from datameta.logic.claims import Claim
 from datameta.logic.metadatasets import MetaDataSetRow, read_metadataset
 from datameta.logic.rulebook import load_rulebook
-from datameta.logic.submissions import collect_files, match_files
+from datameta.logic.submissions import collect_files, insert_references, match_files
 from datameta.models import (
     SITE_SCOPE,
     File,
-    FileReference,
     MetaDataSet,
     Service,
     ServiceExecution,
@@ -171,8 +170,7 @@ def execute_service(
         db.execute(
             update(File).where(File.id == any_of([file.id for file in files])).values(service_execution_id=execution_id)
         )
-    if references:
-        db.execute(insert(FileReference), references)
+    insert_references(db, references)
     # Last, since others who answer for sets of the same block wait from here on.
     blocks.add_answer(db, metadataset, service_id=service.id, record=stored)
     audit.record_event(

@@ -23,10 +23,11 @@ from sqlalchemy.orm import Session
 
 from datameta.authz import Actor
 from datameta.errors import Problem, UnavailableError, ValidationError
-from datameta.identifiers import any_of, insert_with_site_ids
-from datameta.logic import audit, claims, records
+from datameta.identifiers import any_of
+from datameta.logic import claims, records
 from datameta.logic.fields import Field
 from datameta.logic.file_rows import EXISTING
+from datameta.logic.metadatasets import insert_metadatasets
 from datameta.logic.rulebook import load_rulebook
 from datameta.models import SITE_SCOPE, File, FileState, MetaDataSet, Submission
 from datameta.settings import Settings, SiteIdFormat
@@ -497,16 +498,12 @@ def _stage_rows(
         if table.is_all_bad:
             continue
         good = [(number, record, same) for number, record, same in batch if number not in table.bad]
-        new = [{"user_id": actor.id, "record": record} for _, record, same in good if same is None]
-        inserted = iter(insert_with_site_ids(db, MetaDataSet, site_id_format, new) if new else ())
-        staged = []
+        new = [record for _, record, same in good if same is None]
+        staged = iter(insert_metadatasets(db, actor, new, site_id_format=site_id_format))
         for number, _, same in good:
             if same is None:
-                metadataset = next(inserted)
-                staged.append(metadataset)
+                metadataset = next(staged)
                 yield StagedRow(table.name, number, Ref(str(metadataset.uuid), metadataset.site_id), True)
             else:
                 submission = same["submission"] and Ref(**same["submission"])
                 yield StagedRow(table.name, number, Ref(**same["metadataset"]), False, submission)
-        audit.record_events(db, "metadataset.staged", actor=actor, changes=[(row, None, None) for row in staged])
-        db.expunge_all()

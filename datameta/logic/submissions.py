@@ -8,15 +8,18 @@ submitting transaction.
 import dataclasses
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, event, func, insert, select, tuple_, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Row, Select, Text, Update, cast, event, func, select, tuple_, update
+from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy.orm import Session, sessionmaker
 
 from datameta.authz import Actor, may_view_group_submissions, visible_submitted
+from datameta.batches import insert_rows, make_rows
 from datameta.crash import crash_point
 from datameta.errors import ForbiddenError, NotFoundError, Problem, ValidationError
 from datameta.identifiers import (
@@ -47,14 +50,31 @@ from datameta.models import (
 from datameta.paging import make_cursor, parse_cursor
 from datameta.settings import SiteIdFormat
 
+PAGE_MEMBERS = 10_000
+"""So many sets and files, or one submission, are read at a time."""
+COLUMNS: dict[type[Any], tuple[Any, ...]] = {
+    MetaDataSet: (
+        MetaDataSet.id,
+        MetaDataSet.uuid,
+        MetaDataSet.site_id,
+        MetaDataSet.submission_id,
+        MetaDataSet.record,
+    ),
+    File: (File.id, File.uuid, File.site_id, File.submission_id, File.service_execution_id, File.name, File.state),
+}
+"""What is read of that which is submitted."""
+
 
 @dataclass
 class Bundle:
-    """Everything a submission consists of, as the check found it, and what it was checked by."""
+    """Everything a submission consists of, as the check found it, and what it was checked by.
+
+    Sets and files are rows of ``COLUMNS``: entities of thousands of them would take longer than the check.
+    """
 
     book: Rulebook
-    metadatasets: list[MetaDataSet] = dataclasses.field(default_factory=list)
-    files: list[File] = dataclasses.field(default_factory=list)
+    metadatasets: list[Row[Any]] = dataclasses.field(default_factory=list)
+    files: list[Row[Any]] = dataclasses.field(default_factory=list)
     values: dict[int, StoredRecord] = dataclasses.field(default_factory=dict)
     references: list[dict[str, int]] = dataclasses.field(default_factory=list)
     claims: list[Claim] = dataclasses.field(default_factory=list)
@@ -63,11 +83,14 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Submitted:
-    """A submission with its content, each an entity or row with ``uuid`` and ``site_id``."""
+    """A submission, an entity or row, with its content: each a row with ``uuid`` and ``site_id``.
 
-    submission: Submission
-    metadatasets: Sequence[Any]
-    files: Sequence[Any]
+    Where the content was read for this alone, it is the list of their Identifiers as JSON, as the database writes it.
+    """
+
+    submission: Any
+    metadatasets: Sequence[Any] | str
+    files: Sequence[Any] | str
 
 
 def prevalidate_submission(
@@ -103,20 +126,20 @@ def create_submission(
     refused = claims.insert_claims(db, bundle.claims)
     if refused:
         raise ValidationError(_site_problems(refused, bundle))
-    if bundle.references:
-        db.execute(insert(FileReference), bundle.references)
+    insert_references(db, bundle.references)
     rewritten = [
         {"id": metadataset.id, "record": bundle.values[metadataset.id]}
         for metadataset in bundle.metadatasets
         if bundle.values[metadataset.id] != metadataset.record
     ]
     if rewritten:
-        db.execute(update(MetaDataSet), rewritten)
+        sent = make_rows(MetaDataSet, rewritten)
+        _update(db, update(MetaDataSet).where(MetaDataSet.id == sent.c.id).values(record=sent.c.record))
     for model, rows in ((MetaDataSet, bundle.metadatasets), (File, bundle.files)):
         if rows:
-            statement = update(model).where(model.id == any_of([row.id for row in rows]))
-            db.execute(statement.values(submission_id=submission.id).execution_options(synchronize_session=False))
-    _count_content(db, submission)
+            is_one = model.id == any_of([row.id for row in rows])
+            _update(db, update(model).where(is_one).values(submission_id=submission.id))
+    count_content(db, submission)
     blocks.add_blocks(db, submission, bundle.metadatasets, bundle.values)
     submitted = Submitted(submission, bundle.metadatasets, bundle.files)
     counts = {"metadatasets": len(bundle.metadatasets), "files": len(bundle.files)}
@@ -171,12 +194,14 @@ def check_submission(
         and (value := bundle.values[metadataset.id].get(field.key)) is not None
         and records.is_claimable(field, value)
     ]
-    bundle.problems.extend(_site_problems(claims.find_taken(db, bundle.claims), bundle))
+    # Who submits finds out by claiming them.
+    if bundle.problems or not lock:
+        bundle.problems.extend(_site_problems(claims.find_taken(db, bundle.claims), bundle))
     return bundle
 
 
 def match_files(
-    files: Sequence[File], named: Iterable[tuple[Any, Field, str | None]]
+    files: Sequence[Any], named: Iterable[tuple[Any, Field, str | None]]
 ) -> tuple[list[dict[str, int]], list[Problem]]:
     """Match files with the fields that name them, one to one.
 
@@ -184,7 +209,7 @@ def match_files(
     of ``FileReference`` and every problem.
     """
     problems: list[Problem] = []
-    by_name: dict[str, list[File]] = defaultdict(list)
+    by_name: dict[str, list[Any]] = defaultdict(list)
     for file in files:
         by_name[_file_key(file.name)].append(file)
     for same in by_name.values():
@@ -241,26 +266,54 @@ def match_files(
     return matched, problems
 
 
-def collect_files(db: Session, actor: Actor, file_ids: Sequence[str], problems: list[Problem]) -> list[File]:
+def collect_files(db: Session, actor: Actor, file_ids: Sequence[str], problems: list[Problem]) -> list[Row[Any]]:
     """Lock and return the actor's confirmed, unbound files with these ids; add what is wrong to ``problems``."""
     return _collect(db, actor, File, file_ids, "fileIds", problems, True)
 
 
-def list_group_submissions(db: Session, actor: Actor, *, group_id: str) -> list[Submitted]:
-    """Return every submission of a group, oldest first, with its sets and files.
+def insert_references(db: Session, references: Sequence[dict[str, int]]) -> None:
+    """Note which field of which set names which file."""
+    if references:
+        insert_rows(db, FileReference, references)
 
+
+def list_group_pages(db: Session, actor: Actor, *, group_id: str) -> list[list[int]]:
+    """Return the row ids of a group's submissions, oldest first, in pages for ``read_submissions``.
+
+    So many are on a page that their sets and files are not more than ``PAGE_MEMBERS``, but one at least.
     Raises ``NotFoundError``, ``ForbiddenError``.
     """
     group = find_by_id(db, Group, group_id)
     if not may_view_group_submissions(actor, group.id):
         raise ForbiddenError
-    query = select(Submission).where(Submission.group_id == group.id).order_by(Submission.submitted_at, Submission.id)
-    submissions = db.scalars(query).all()
-    members = {model: _members(db, model, Submission.group_id == group.id) for model in (MetaDataSet, File)}
-    return [
-        Submitted(submission, members[MetaDataSet][submission.id], members[File][submission.id])
-        for submission in submissions
-    ]
+    query = (
+        select(Submission.id, sum(_count_members()))
+        .where(Submission.group_id == group.id)
+        .order_by(Submission.submitted_at, Submission.id)
+    )
+    pages: list[list[int]] = []
+    room = 0
+    for number, count in db.execute(query):
+        room -= count + 1
+        if room < 0 or not pages:
+            pages.append([])
+            room = PAGE_MEMBERS - count - 1
+        pages[-1].append(number)
+    return pages
+
+
+def read_submissions(db: Session, ids: Sequence[int]) -> list[Submitted]:
+    """Return the submissions with these row ids (one at least) in their order, with their sets and files."""
+    rows = {row.id: row for row in db.execute(_select_submissions().where(Submission.id == any_of(ids)))}
+    return [Submitted(rows[number], rows[number].metadatasets, rows[number].files) for number in ids if number in rows]
+
+
+def stream_submissions(sessions: sessionmaker[Session], pages: Iterable[Sequence[int]]) -> Iterator[list[Submitted]]:
+    """Yield page after page of ``list_group_pages``, each read in a transaction of its own."""
+    for ids in pages:
+        with sessions() as db:
+            page = read_submissions(db, ids)
+        yield page
 
 
 def list_page(
@@ -270,10 +323,7 @@ def list_page(
 
     Raises ``ValidationError`` for an unknown group or cursor.
     """
-    counts = [
-        select(func.count()).where(model.submission_id == Submission.id).scalar_subquery()
-        for model in (MetaDataSet, File)
-    ]
+    counts = _count_members()
     query = (
         select(
             Submission.id,
@@ -313,10 +363,8 @@ def get_submission(db: Session, actor: Actor, *, submission_id: str) -> tuple[Su
     submission = find_by_id(db, Submission, submission_id)
     if not may_view_group_submissions(actor, submission.group_id):
         raise ForbiddenError
-    is_this = Submission.id == submission.id
-    members = [_members(db, model, is_this)[submission.id] for model in (MetaDataSet, File)]
-    group = db.get_one(Group, submission.group_id)
-    return Submitted(submission, *members), group, db.get_one(User, submission.user_id)
+    [submitted] = read_submissions(db, [submission.id])
+    return submitted, db.get_one(Group, submission.group_id), db.get_one(User, submission.user_id)
 
 
 def list_files(
@@ -336,7 +384,7 @@ def list_files(
     return rows[:limit], make_cursor(rows[limit - 1].id) if len(rows) > limit else None
 
 
-def _count_content(db: Session, submission: Submission) -> None:
+def count_content(db: Session, submission: Submission) -> None:
     counted = {
         "metadataset_count": select(func.count()).where(MetaDataSet.submission_id == submission.id),
         "file_count": select(func.count()).where(File.submission_id == submission.id),
@@ -357,17 +405,35 @@ def _find_filter_group(db: Session, group_id: str) -> int:
         ) from None
 
 
-def _members(db: Session, model: type[Any], condition: ColumnElement[bool]) -> dict[int, list[Row[Any]]]:
-    query = (
-        select(model.submission_id, model.uuid, model.site_id)
-        .join(Submission, Submission.id == model.submission_id)
-        .where(condition)
-        .order_by(model.id)
+def _count_members() -> list[Any]:
+    return [
+        select(func.count()).where(model.submission_id == Submission.id).scalar_subquery()
+        for model in (MetaDataSet, File)
+    ]
+
+
+@cache
+def _select_submissions() -> Select[Any]:
+    """Return the query by which submissions are read, with the Identifiers of sets and files as JSON texts."""
+
+    def list_members(model: type[Any]) -> Any:
+        identifier = func.json_build_object("uuid", model.uuid, "site", model.site_id)
+        listed = func.coalesce(cast(func.json_agg(aggregate_order_by(identifier, model.id)), Text), "[]")
+        return select(listed).where(model.submission_id == Submission.id).scalar_subquery()
+
+    return select(
+        Submission.id,
+        Submission.uuid,
+        Submission.site_id,
+        Submission.label,
+        Submission.submitted_at,
+        list_members(MetaDataSet).label("metadatasets"),
+        list_members(File).label("files"),
     )
-    found = defaultdict(list)
-    for row in db.execute(query):
-        found[row.submission_id].append(row)
-    return found
+
+
+def _update(db: Session, statement: Update) -> None:
+    db.execute(statement.execution_options(synchronize_session=False))
 
 
 def _collect(
@@ -378,40 +444,44 @@ def _collect(
     name: str,
     problems: list[Problem],
     lock: bool,
-) -> list[Any]:
+) -> list[Row[Any]]:
     """Return the actor's own rows with these ids in the order given, each once, and note the rest as problems."""
     if not ids:
         return []
-    query = select(model).where(matches_ids(model, ids), model.user_id == actor.id).order_by(model.id)
+    query = select(*COLUMNS[model]).where(matches_ids(model, ids), model.user_id == actor.id).order_by(model.id)
     if model is File:
         query = query.where(File.state.in_(EXISTING))
     if lock:
-        query = query.with_for_update().execution_options(populate_existing=True)
-    rows = db.scalars(query).all()
+        query = query.with_for_update()
+    rows = db.execute(query).all()
     by_id = {str(row.uuid): row for row in rows} | {row.site_id: row for row in rows}
-    found: dict[int, Any] = {}
+    check = _check_file if model is File else _check_metadataset
+    found: dict[int, Row[Any]] = {}
     for text in dict.fromkeys(ids):
-        row = by_id.get(str(parse_uuid(text) or text))
+        # A UUID may be written in other letters than ours.
+        row = by_id.get(text) or by_id.get(str(parse_uuid(text)))
         if row is None:
             problem = Problem("You have nothing with this id.", "not_found", field=name, entity=sent_identifier(text))
             problems.append(problem)
         elif row.id not in found:
             found[row.id] = row
-            problem_of_row = _check_row(row, name)
+            problem_of_row = check(row, name)
             if problem_of_row is not None:
                 problems.append(problem_of_row)
     return list(found.values())
 
 
-def _check_row(row: Any, name: str) -> Problem | None:
-    entity = to_identifier(row)
-    if isinstance(row, File):
-        if is_bound(row):
-            return Problem("This file has been submitted already.", "already_submitted", field=name, entity=entity)
-        if row.state != FileState.CONFIRMED:
-            return Problem("This file is not confirmed yet.", "not_confirmed", field=name, entity=entity)
-    elif row.submission_id is not None:
-        return Problem("This metadataset has been submitted already.", "already_submitted", field=name, entity=entity)
+def _check_file(row: Row[Any], name: str) -> Problem | None:
+    if is_bound(row):
+        return Problem("This file has been submitted already.", "already_submitted", name, to_identifier(row))
+    if row.state != FileState.CONFIRMED:
+        return Problem("This file is not confirmed yet.", "not_confirmed", name, to_identifier(row))
+    return None
+
+
+def _check_metadataset(row: Row[Any], name: str) -> Problem | None:
+    if row.submission_id is not None:
+        return Problem("This metadataset has been submitted already.", "already_submitted", name, to_identifier(row))
     return None
 
 
@@ -419,7 +489,7 @@ def _check_unique_in_submission(bundle: Bundle, fields: Iterable[Field]) -> None
     for field in fields:
         if not (field.is_submission_unique or field.is_site_unique):
             continue
-        holders: dict[str, list[MetaDataSet]] = defaultdict(list)
+        holders: dict[str, list[Row[Any]]] = defaultdict(list)
         for metadataset in bundle.metadatasets:
             value = bundle.values[metadataset.id].get(field.key)
             if value is not None and records.is_claimable(field, value):
@@ -451,4 +521,4 @@ def _site_problems(refused: Iterable[Claim], bundle: Bundle) -> list[Problem]:
 
 
 def _file_key(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
+    return name if name.isascii() else unicodedata.normalize("NFC", name)

@@ -25,6 +25,7 @@ from datameta.crash import crash_point
 from datameta.database import REPORT_LOCK
 from datameta.logic import audit
 from datameta.logic.file_rows import confirm, return_to_announced, set_state, try_store
+from datameta.metrics import VERIFIED_BYTES
 from datameta.models import File, FileState
 from datameta.storage import Storage, StorageUnavailableError
 
@@ -83,7 +84,9 @@ def verify_file(
         return
     assert file.storage_key is not None
     try:
-        found = _examine(storage, file.storage_key, _make_beat(sessions, file_id, lease), gives_up=gives_up)
+        found = _examine(
+            storage, file.storage_key, _make_beat(sessions, file_id, lease), "confirmation", gives_up=gives_up
+        )
     except LeaseLostError:
         log.info("the verification of file %s is no longer ours", file.uuid)
         return
@@ -118,7 +121,7 @@ def check_content(sessions: sessionmaker[Session], storage: Storage, file: File)
     ``StorageUnavailableError`` if the store does not answer; content that alone can't be read is an alarm.
     """
     assert file.storage_key is not None
-    found = _examine(storage, file.storage_key, lambda done: None, gives_up=True)
+    found = _examine(storage, file.storage_key, lambda done: None, "check", gives_up=True)
     with sessions.begin() as db:
         query = select(File).where(File.id == file.id, File.state == FileState.CONFIRMED)
         current = db.scalars(query.with_for_update()).one_or_none()
@@ -183,14 +186,14 @@ def order_reports(db: Session) -> None:
     db.execute(select(func.pg_advisory_xact_lock(REPORT_LOCK)))
 
 
-def _examine(storage: Storage, key: str, beat: Beat, *, gives_up: bool) -> Digests | str:
+def _examine(storage: Storage, key: str, beat: Beat, purpose: str, *, gives_up: bool) -> Digests | str:
     """Return what an object is found to be, or what is wrong with it.
 
     Raises ``StorageUnavailableError`` if the store does not answer; and for an object that can't be read, too,
     unless the reader ``gives_up``.
     """
     try:
-        return hash_content(storage, key, beat)
+        found = hash_content(storage, key, beat)
     except FileNotFoundError:
         return MISSING
     except StorageUnavailableError as error:
@@ -201,6 +204,8 @@ def _examine(storage: Storage, key: str, beat: Beat, *, gives_up: bool) -> Diges
             return MISSING
         log.error("the content at %s can't be read: %s", key, error)
         return UNREADABLE
+    VERIFIED_BYTES.labels(purpose).inc(found.size)
+    return found
 
 
 def hash_content(storage: Storage, key: str, beat: Beat) -> Digests:
@@ -209,7 +214,7 @@ def hash_content(storage: Storage, key: str, beat: Beat) -> Digests:
     Raises ``FileNotFoundError``, ``StorageUnavailableError`` after several attempts, and what ``beat`` raises.
     """
     md5, sha256, done, marked, beaten_at = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0, 0, time.monotonic()
-    with _read_ahead(_read_ranges(storage, key)) as chunks:
+    with _read_ahead(read_ranges(storage, key)) as chunks:
         for chunk in chunks:
             md5.update(chunk)
             sha256.update(chunk)
@@ -221,7 +226,7 @@ def hash_content(storage: Storage, key: str, beat: Beat) -> Digests:
     return Digests(md5.hexdigest(), sha256.hexdigest(), done)
 
 
-def _read_ranges(storage: Storage, key: str) -> Iterator[bytes]:
+def read_ranges(storage: Storage, key: str) -> Iterator[bytes]:
     """Yield an object's bytes; a range that breaks off is read on from there."""
     start, attempt = 0, 0
     while True:

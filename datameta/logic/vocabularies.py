@@ -7,7 +7,6 @@ JSON or as csv, where the first column holds the words and all others their syno
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from uuid import uuid4
 
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
@@ -65,7 +64,6 @@ def replace_vocabulary(
                 for position, term in enumerate(terms)
             ]
             db.execute(insert(VocabularyTerm), rows)
-        metadatum.vocabulary_version = uuid4()
         db.flush()
         was, now = {term.term: term for term in former}, {term.term: term for term in terms}
         gone = [term for term in was if now.get(term) != was[term]]

@@ -3,6 +3,8 @@
 Events are chained: each seal holds the SHA-256 over the seal before and its event. Seals are made
 after the events have been committed, so that writers do not wait for each other; the order of the
 chain is that of the seals.
+
+Events lie in partitions of ten million ids each, which are made ahead (``logic.audit.make_room``).
 """
 
 from typing import Any
@@ -28,6 +30,7 @@ class AuditEvent(Base):
         Index(
             "ix_audit_events_entity_site", "entity_site_id", "id", postgresql_where=text("entity_site_id IS NOT NULL")
         ),
+        {"postgresql_partition_by": "RANGE (id)"},
     )
 
     id: Mapped[PrimaryKey]

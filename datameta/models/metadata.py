@@ -18,10 +18,7 @@ SITE_SCOPE = 0
 
 
 class MetaDatum(HasUuid, Base):
-    """The definition of one field, and its refinement; with a service, only that service fills it.
-
-    ``vocabulary_version`` is another with every change of the field's terms, and never one that was before.
-    """
+    """The definition of one field, and its refinement; with a service, only that service fills it."""
 
     __tablename__ = "metadata"
     __table_args__ = (CheckConstraint("kind IN ('text', 'vocabulary', 'number')", name="kind"),)
@@ -44,7 +41,6 @@ class MetaDatum(HasUuid, Base):
     maximum: Mapped[str | None] = mapped_column(String(50))
     is_integer: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     missing_terms: Mapped[list[str]] = mapped_column(ARRAY(String(100)), default=list, server_default=text("'{}'"))
-    vocabulary_version: Mapped[UUID | None] = mapped_column(Uuid)
 
 
 class VocabularyTerm(Base):
@@ -56,6 +52,15 @@ class VocabularyTerm(Base):
     position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     term: Mapped[str] = mapped_column(String(255))
     synonyms: Mapped[list[str]] = mapped_column(ARRAY(String(255)))
+
+
+class RulebookVersion(Base):
+    """The version of all fields, vocabularies and rules: one row, which triggers change with any of them."""
+
+    __tablename__ = "rulebook_version"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    version: Mapped[UUID] = mapped_column(Uuid)
 
 
 class RecordRule(Base):
@@ -106,11 +111,14 @@ class UniqueClaim(Base):
 
     ``scope`` is 0 for a value that is unique in the whole site, else the id of the submission within
     which it is unique. ``value_hash`` is the SHA-256 of the normalised value: an index entry is
-    limited to about 2,700 bytes, a value is not.
+    limited to about 2,700 bytes, a value is not. By it, claims lie in sixteen partitions.
     """
 
     __tablename__ = "unique_claims"
-    __table_args__ = (CheckConstraint("scope >= 0", name="scope"),)
+    __table_args__ = (
+        CheckConstraint("scope >= 0", name="scope"),
+        {"postgresql_partition_by": "HASH (value_hash)"},
+    )
 
     metadatum_id: Mapped[int] = mapped_column(ForeignKey("metadata.id"), primary_key=True)
     scope: Mapped[int] = mapped_column(BigInteger, primary_key=True)

@@ -1,4 +1,5 @@
-"""The pages that the portal serves to browsers: the explorer of the API at ``/api/v1/``, here, and ``portal.py``.
+"""The pages that the portal serves to browsers: the explorer of the API at ``/api/v1/``, here, and ``portal.py``; and
+what those read who watch it (``monitoring.py``).
 
 The rule this module guards: a page takes everything from the portal itself, and its policy lets the browser
 take nothing else. Only the files named here are served; each goes by an address that changes with its content.
@@ -56,6 +57,7 @@ def includeme(config: Configurator) -> None:
     _add_page(config, f"{PREFIX}/", _show_explorer)
     for name, (folder, content_type) in EXPLORER_FILES.items():
         _add_page(config, f"{PREFIX}/explorer/{name}", _make_file_view(folder / name, content_type))
+    config.include("datameta.web.monitoring")
     # The last of all: its page is the answer to any other address.
     config.include("datameta.web.portal")
 

@@ -33,4 +33,8 @@ export async function setLocale(locale: Locale, isChoice = false): Promise<void>
 }
 
 /** Translate outside of components. */
-export const t = i18n.global.t as (key: string, values?: Record<string, unknown> | number) => string
+export const t = i18n.global.t as (
+  key: string,
+  values?: Record<string, unknown> | number,
+  count?: number,
+) => string

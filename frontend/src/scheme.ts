@@ -1,4 +1,4 @@
-/** Light, dark, or as the system: the reader's choice is kept in the browser. */
+/** Light, dark, or as the system: the reader's choice is kept in the browser, where first.js finds it. */
 import { computed, ref, watchEffect } from 'vue'
 
 export const SCHEMES = ['auto', 'light', 'dark'] as const
@@ -15,7 +15,6 @@ system.addEventListener('change', () => (isSystemDark.value = system.matches))
 export const isDark = computed(() => (scheme.value === 'auto' ? isSystemDark.value : scheme.value === 'dark'))
 
 watchEffect(() => {
-  if (scheme.value === 'auto') delete document.documentElement.dataset.scheme
-  else document.documentElement.dataset.scheme = scheme.value
+  document.documentElement.dataset.scheme = scheme.value
   localStorage.setItem(STORED, scheme.value)
 })

@@ -320,7 +320,7 @@ def test_a_failure_is_logged_with_the_id_that_the_client_has(
 # What was written stays.
 
 
-@pytest.mark.parametrize("table", ["audit_events", "audit_seals"])
+@pytest.mark.parametrize("table", ["audit_events", "audit_events_0", "audit_events_default", "audit_seals"])
 @pytest.mark.parametrize(
     "statement", ["UPDATE {} SET id = id", "UPDATE {} SET id = id WHERE false", "DELETE FROM {}", "TRUNCATE {} CASCADE"]
 )

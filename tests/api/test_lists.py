@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from datameta.logic import submissions
 from datameta.paging import make_cursor
 from tests.conftest import (
     API,
@@ -287,3 +288,23 @@ def test_a_submission_with_many_sets_takes_few_statements(lab: Client) -> None:
     with counted(lab.portal) as statements:
         assert len(lab.get(f"/submissions/{site}").json["metadatasetIds"]) == 10
     assert len(statements) <= 6
+
+
+@pytest.mark.parametrize("most", [1, 3, 4, 7, 100])
+def test_all_submissions_of_a_group_are_streamed_as_they_are_read_at_once(
+    portal: Portal, lab: Client, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    sent = [lab.submit([lab.stage(ID="1") for _ in range(count)], label=str(count)).json for count in (1, 3, 2)]
+    path = f"/groups/{lab.group}/submissions"
+    assert lab.get(path).json == sent
+    monkeypatch.setattr(submissions, "PAGE_MEMBERS", most)
+    with counted(portal) as statements:
+        answer = lab.get(path)
+    assert (answer.status_int, answer.content_type, answer.json) == (200, "application/json", sent)
+    # Submissions with a set, three and two: in pages of ``most`` sets and submissions, but one at least.
+    pages = {1: 3, 3: 3, 4: 3, 7: 2, 100: 1}[most]
+    assert sum("json_agg" in statement for statement in statements) == pages
+
+
+def test_a_group_without_submissions_has_an_empty_list(lab: Client) -> None:
+    assert lab.get(f"/groups/{lab.group}/submissions").json == []

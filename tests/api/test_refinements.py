@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from datameta.logic import fsck, rulebook, vocabularies
 from datameta.logic.fields import INSDC_MISSING_TERMS
+from datameta.models import MetaDatum
 from tests.api.test_metadata import change
 from tests.conftest import Client, Portal, assert_refused, codes, sign_in
 
@@ -189,17 +191,36 @@ def test_a_new_vocabulary_counts_at_once(admin: Client, lab: Client) -> None:
     lab.stage(Host="human")
 
 
-def test_vocabularies_are_read_from_the_database_once(portal: Portal, admin: Client) -> None:
-    make_hosts(admin)
+def test_the_rulebook_is_read_once_until_it_changes(portal: Portal, admin: Client) -> None:
+    host = make_hosts(admin)
     with portal.database.sessions() as db:
-        [first] = rulebook.load_rulebook(db).fields
-        [again] = rulebook.load_rulebook(db).fields
-        assert first.vocabulary is again.vocabulary
-        rulebook._kept.clear()
-        [anew] = rulebook.load_rulebook(db).fields
-        assert anew.vocabulary == first.vocabulary
-        assert anew.vocabulary is not first.vocabulary
-        assert rulebook.list_fields(db)[0].vocabulary.terms == ()
+        first = rulebook.load_rulebook(db)
+        assert rulebook.load_rulebook(db) is first
+    set_words(admin, host, "human")
+    with portal.database.sessions() as db:
+        changed = rulebook.load_rulebook(db)
+        assert [term.term for term in changed.fields[0].vocabulary.terms] == ["human"]
+        # What this transaction has changed counts for it, and for nobody else, nor any more once it is undone.
+        db.execute(update(MetaDatum).values(name="Wirt"))
+        assert [field.name for field in rulebook.load_rulebook(db).fields] == ["Wirt"]
+        with portal.database.sessions() as other:
+            assert rulebook.load_rulebook(other).fields == changed.fields
+        db.rollback()
+        assert rulebook.load_rulebook(db).fields == changed.fields
+
+
+def test_a_rulebook_that_changes_while_it_is_read_is_not_kept(portal: Portal, admin: Client) -> None:
+    make_hosts(admin)
+    kept: rulebook.KeptByVersion[int] = rulebook.KeptByVersion()
+    with portal.database.sessions() as db:
+
+        def change() -> int:
+            admin.add_field("Other")
+            return 1
+
+        assert kept.get(db, change) == 1
+        assert kept.get(db, lambda: 2) == 2
+        assert kept.get(db, lambda: 3) == 2
 
 
 @pytest.mark.parametrize(

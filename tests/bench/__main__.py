@@ -2,10 +2,10 @@
 
 import sys
 
-from tests.bench import confirm, login, memory, portal_page, scale, sheets, small, submit, transfer, verification
+from tests.bench import bulk, confirm, login, memory, portal_page, scale, sheets, small, submit, transfer, verification
 from tests.bench.report import format_figure, format_header
 
-MODULES = (submit, sheets, memory, transfer, verification, confirm, small, login)
+MODULES = (submit, bulk, sheets, memory, transfer, verification, confirm, small, login)
 BENCHMARKS = {module.__name__.rpartition(".")[2]: module.measure for module in MODULES}
 BENCHMARKS |= {"page": portal_page.measure, "scale": scale.measure}
 

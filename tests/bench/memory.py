@@ -40,9 +40,9 @@ def measure() -> Iterator[Figure]:
             path, headers = urlsplit(announced["urlToUpload"]).path, announced["requestHeaders"]
             # Side by side, since a machine is not equally busy all the time.
             hashing.append(measure_seconds(_hash_all))
-            before = _reset_peak(portal.worker)
+            before = reset_peak(portal.worker)
             seconds.append(measure_seconds(_sending(lab, path, headers)))
-            growths.append(_read_peak(portal.worker) - before)
+            growths.append(read_peak(portal.worker) - before)
             lab.call("DELETE", f"/files/{announced['id']['uuid']}")
         in_parts = [_measure_parts(portal) for _ in range(ROUNDS)]
     with running_bare() as address:
@@ -67,10 +67,10 @@ def _measure_parts(portal: Portal) -> float:
     def send(request: dict[str, Any]) -> None:
         portal.lab().send("PUT", urlsplit(request["url"]).path, part, request["requestHeaders"])
 
-    before = _reset_peak(portal.worker)
+    before = reset_peak(portal.worker)
     with ThreadPoolExecutor(JOBS) as pool:
         list(pool.map(send, requests))
-    growth = _read_peak(portal.worker) - before
+    growth = read_peak(portal.worker) - before
     lab.call("DELETE", f"/files/{file}")
     return growth
 
@@ -95,13 +95,13 @@ def _megabytes_per_second(seconds: float) -> float:
     return SIZE / 1e6 / seconds
 
 
-def _reset_peak(process: int) -> float:
+def reset_peak(process: int) -> float:
     """Make the present memory the peak, and return it in MiB."""
     Path(f"/proc/{process}/clear_refs").write_text("5")
-    return _read_peak(process)
+    return read_peak(process)
 
 
-def _read_peak(process: int) -> float:
+def read_peak(process: int) -> float:
     """Return the most memory the process had, in MiB."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))

@@ -122,6 +122,14 @@ def running_bare() -> Iterator[str]:
         yield line.strip()
 
 
+@contextmanager
+def running_bare_pyramid(database: str) -> Iterator[str]:
+    """Run Pyramid with as little as can be, in the database with this address."""
+    environment = {**os.environ, "BARE_DATABASE": database}
+    with _running([sys.executable, "-m", "tests.bench.bare_pyramid"], environment, None) as (_, line):
+        yield line.strip()
+
+
 def make_fields(number: int) -> list[dict[str, Any]]:
     """Return so many definitions: like the demo site's, and optional text for the rest."""
     known = [

@@ -141,6 +141,7 @@ def submit_files_and_records(recorder: Recorder, lab: Client) -> None:
     record = {"Lab-ID": "S001", "ZIPCode": "720", "Reads": "reads.fastq"}
     metadataset = site_of(recorder.show(lab, "createMetaDataSet", {"record": record}).json)
     recorder.show(lab, "updateMetaDataSet", {"record": record | {"ZIPCode": "721"}}, id=metadataset)
+    stage_and_announce_many(recorder, lab)
     recorder.show(lab, "getMetaDataSet", id=metadataset)
     recorder.show(lab, "listStagedMetaDataSets")
     body = {"metadatasetIds": [metadataset], "fileIds": [file], "label": "First run"}
@@ -152,6 +153,16 @@ def submit_files_and_records(recorder: Recorder, lab: Client) -> None:
     recorder.show(lab, "listSubmissionFiles", id=submission)
     recorder.show(lab, "getGroupSubmissions", id=lab.group)
     give_a_session_up(recorder, lab)
+
+
+def stage_and_announce_many(recorder: Recorder, lab: Client) -> None:
+    """Show what becomes of a good one and a bad one, and throw the good ones away."""
+    body: dict[str, Any] = {"records": [{"Lab-ID": "S010", "ZIPCode": "720"}, {"Lab-ID": "S011", "ZIPCode": "72"}]}
+    [staged, _] = recorder.show(lab, "bulkCreateMetaDataSets", body, query="?only=good").json["results"]
+    lab.delete(f"/metadatasets/{site_of(staged)}")
+    body = {"files": [{"name": f"S010_R{number}.fastq", "checksum": MD5, "size": len(READS)} for number in (1, 2)]}
+    announced = recorder.show(lab, "bulkCreateFiles", body).json["results"]
+    lab.post("/rpc/delete-files", {"fileIds": [site_of(result["upload"]) for result in announced]})
 
 
 def send_in_parts(recorder: Recorder, lab: Client) -> None:

@@ -67,7 +67,7 @@ def assert_refused(done: "subprocess.CompletedProcess[str]", sentence: str) -> N
     assert done.returncode == 1, done.stdout
     assert done.stdout == ""
     *log, error = done.stderr.splitlines()
-    assert all(" INFO " in line for line in log), done.stderr
+    assert all(" INFO " in line or '"level": "info"' in line for line in log), done.stderr
     assert re.search(f"^Error: .*{sentence}", error)
 
 

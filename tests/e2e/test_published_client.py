@@ -20,6 +20,8 @@ NEWER = {
     "annotateSheet",
     "answerRegistration",
     "beginTotp",
+    "bulkCreateFiles",
+    "bulkCreateMetaDataSets",
     "checkSheet",
     "checkStorage",
     "completeUploadSession",

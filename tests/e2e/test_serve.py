@@ -13,12 +13,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from datameta.clock import to_wire, utc_now
 from tests.e2e.conftest import DATAMETA, DEADLINE_SECONDS, Api, Served, run_main_job, send, serve, serve_cleanly
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -192,3 +194,39 @@ def test_every_refusal_of_the_served_portal_is_a_list_of_problems(served_demo: S
         assert answer.status_code == status, answer.text
         assert answer.headers["Content-Type"] == "application/json"
         assert {"exception", "error_code", "message"} <= json.loads(answer.content)[0].keys()
+
+
+@on_linux
+def test_a_reload_takes_up_the_settings_file_and_a_wrong_one_changes_nothing(tmp_path: Path) -> None:
+    config = tmp_path / "portal.ini"
+
+    def write(line: str) -> None:
+        config.write_text(f"[app:main]\n{line}\n", "utf-8")
+
+    write("datameta.api_key_max_days = 365")
+    later = {"label": "x", "expires": to_wire(utc_now() + timedelta(days=100))}
+    with serve(tmp_path / "home", tmp_path, "--demo", "--config", str(config)) as served:
+        lab = served.open_lab()
+        email, password = next(iter(served.read_demo()["passwords"].items()))
+
+        def reload(words: str) -> None:
+            served.process.send_signal(signal.SIGHUP)
+            deadline = time.monotonic() + DEADLINE_SECONDS
+            while words not in served.log:
+                lab.call("GET", "/rpc/whoami")
+                assert time.monotonic() < deadline, served.log
+
+        def add_key() -> int:
+            stranger = Api(served.address, "")
+            body = {"email": email, "password": password, **later}
+            return stranger.request("POST", "/keys", body, headers={"Authorization": ""}).status_code
+
+        assert add_key() == 200
+        write("datameta.api_key_max_days = 10")
+        reload("reloaded: 3 new workers")
+        assert add_key() == 400
+        write("datameta.api_key_max_days = many")
+        reload("the reload failed; the former workers go on")
+        assert "datameta.api_key_max_days must be a whole number" in served.log
+        assert add_key() == 400
+        assert served.stop() == 0

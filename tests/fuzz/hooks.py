@@ -172,11 +172,16 @@ def fill_body(name: str, case: Any, number: int) -> None:
         body["fileIds"] = []
     if name in ("createMetaDataSet", "updateMetaDataSet"):
         body["record"] = {"ID": f"fuzz-{number}"}
+    if name == "bulkCreateMetaDataSets":
+        body["records"] = [{"ID": f"fuzz-{number}"}, {"ID": number}]
     if name == "serviceSetMetaDatum":
         body = {"record": {"Result": f"fuzz-{number}"}, "fileIds": []}
     if name == "createFile":
         algorithm = "md5" if number % 2 else "sha256"
         body |= {"name": f"fuzz-{number}.fq", "checksum": hashlib.new(algorithm, CONTENT).hexdigest()}
+    if name == "bulkCreateFiles":
+        checksum = hashlib.sha256(CONTENT).hexdigest()
+        body["files"] = [{"name": f"fuzz-{number}.fq", "checksum": checksum, "size": len(CONTENT)}]
     if name == "openUploadSession":
         body = {"size": len(CONTENT)}
     if name == "createPartUrls":

@@ -6,10 +6,14 @@
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from email import message_from_bytes, policy
+from email.message import EmailMessage
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import pytest
 import requests
@@ -24,6 +28,8 @@ REFUSED = re.compile(
     r"Failed to load resource: (the server responded with a status of 4\d\d|net::ERR_(INTERNET_DISCON|UPLOAD_FILE_CH))"
 )
 """What Chromium says of every refusal, lost connection and changed file, also of those that the page expects."""
+Found = TypeVar("Found")
+DEADLINE_SECONDS = 60
 SCREENSHOTS = os.environ.get("DATAMETA_SCREENSHOTS")
 """Where pictures of the pages go; without it none are taken."""
 
@@ -49,6 +55,25 @@ class Site:
 def email_of(who: str) -> str:
     """Return the address of a user of the demo: lab, group.admin, site.read, site.admin, other.lab, bot."""
     return f"{who}@demo.example"
+
+
+def wait_for(find: Callable[[], Found | None], page: Page | None = None) -> Found:
+    """Wait for what no page shows, and return it; whatever else the page has to do goes on meanwhile."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not (found := find()):
+        assert time.monotonic() < deadline, "it has not come"
+        if page:
+            page.wait_for_timeout(100)
+        else:
+            time.sleep(0.1)
+    return found
+
+
+def read_mails(site: Site, to: str) -> list[EmailMessage]:
+    """Return the mails to somebody, the oldest first."""
+    paths = sorted((site.served.home / "mail").glob("*.eml"), key=lambda path: path.stat().st_mtime_ns)
+    mails = [message_from_bytes(path.read_bytes(), policy=policy.default) for path in paths]
+    return [mail for mail in mails if mail["To"] == to]
 
 
 @pytest.fixture(scope="session")
@@ -127,20 +152,41 @@ def sign_in(page: Page, site: Site, who: str, path: str = "/") -> None:
     expect(page.get_by_role("button", name=re.compile("Sign out|Abmelden"))).to_be_visible()
 
 
+@contextmanager
+def unrolled(page: Page) -> Iterator[None]:
+    """Make the window as high as the page: no bar at its edges then lies over half of a button, and all is judged."""
+    before, offset = page.viewport_size, page.evaluate("scrollY")
+    assert before is not None
+    height = before["height"]
+    # What takes a share of the window grows with it, up to its own limit.
+    while (wanted := page.evaluate("document.documentElement.scrollHeight")) > height:
+        height = wanted
+        page.set_viewport_size({"width": before["width"], "height": height})
+    yield
+    page.set_viewport_size(before)
+    page.evaluate("offset => scrollTo(0, offset)", offset)
+
+
 def check_page(page: Page, name: str) -> None:
     """Demand that nobody is shut out, in both colour schemes (WCAG 2.2 A and AA), and take the pictures."""
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        # A page hears of it with the next frame.
-        page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        if not page.evaluate("() => 'axe' in window"):
-            page.evaluate(AXE.read_text("utf-8"))
-        found = page.evaluate("rules => axe.run({ runOnly: rules })", RULES)
-        assert [
-            (violation["id"], violation["help"], [node["html"][:200] for node in violation["nodes"][:5]])
-            for violation in found["violations"]
-        ] == [], f"{name}, {scheme}"
-        if SCREENSHOTS:
-            Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
-            page.screenshot(path=f"{SCREENSHOTS}/{name}-{scheme}.png", full_page=True)
+    with unrolled(page):
+        for scheme in ("light", "dark"):
+            check_scheme(page, name, scheme)
     page.emulate_media(color_scheme="light")
+
+
+def check_scheme(page: Page, name: str, scheme: Literal["light", "dark"]) -> None:
+    """Demand it of one colour scheme."""
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    # A page hears of it with the next frame.
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    if not page.evaluate("() => 'axe' in window"):
+        page.evaluate(AXE.read_text("utf-8"))
+    found = page.evaluate("rules => axe.run({ runOnly: rules })", RULES)
+    assert [
+        (violation["id"], violation["help"], [node["html"][:200] for node in violation["nodes"][:5]])
+        for violation in found["violations"]
+    ] == [], f"{name}, {scheme}"
+    if SCREENSHOTS:
+        Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=f"{SCREENSHOTS}/{name}-{scheme}.png", full_page=True)

@@ -91,16 +91,6 @@ def definition_of(site: Site, name: str) -> Any:
     return next(field for field in admin(site, "GET", "/metadata") if field["name"] == name)
 
 
-def check_whole(page: Page, name: str) -> None:
-    """Check a page in a window that shows all of it, so that no bar lies over what is below it."""
-    size = page.viewport_size
-    assert size is not None
-    height: int = page.evaluate("document.documentElement.scrollHeight")
-    page.set_viewport_size({"width": size["width"], "height": max(height, size["height"])})
-    check_page(page, name)
-    page.set_viewport_size(size)
-
-
 def test_the_list_shows_what_fields_are(page: Page, site: Site) -> None:
     sign_in(page, site, "site.admin", "/admin/fields")
     rows = page.get_by_role("list", name="Fields in their order").get_by_role("listitem")
@@ -110,7 +100,7 @@ def test_the_list_shows_what_fields_are(page: Page, site: Site) -> None:
     expect(rows.filter(has_text="Sequencing platform")).to_contain_text("4 words")
     expect(rows.filter(has_text="FileR1")).to_contain_text("File")
     expect(rows.filter(has_text="Accession")).to_contain_text("filled by Genome analysis")
-    check_whole(page, "admin-fields")
+    check_page(page, "admin-fields")
     page.get_by_role("link", name="ZIPCode").click()
     expect(page.get_by_role("heading", name="ZIPCode")).to_be_visible()
     page.go_back()
@@ -119,7 +109,7 @@ def test_the_list_shows_what_fields_are(page: Page, site: Site) -> None:
 
 def test_a_text_is_created_and_tried(page: Page, site: Site) -> None:
     open_new(page, site)
-    check_whole(page, "admin-field-new")
+    check_page(page, "admin-field-new")
     page.get_by_role("button", name="Create the field").click()
     expect(page.get_by_text("A field needs a name.")).to_be_visible()
     expect(page.get_by_label("Name", exact=True)).to_be_focused()
@@ -181,7 +171,7 @@ def test_a_number_is_created_and_tried(page: Page, site: Site) -> None:
     attempt(page, "101", "“101” is refused.")
     expect(trial(page).get_by_text("The number must be from 5 to 100 ng/µl.")).to_be_visible()
     attempt(page, "7.5", "“7.5” is refused.")
-    check_whole(page, "admin-field-number")
+    check_page(page, "admin-field-number")
     save_new(page)
     kept = refinement_of(site, page)
     assert (kept["kind"], kept["unit"], kept["minimum"], kept["maximum"]) == ("number", "ng/µl", "5", "100")
@@ -231,7 +221,7 @@ def test_a_vocabulary_is_created_edited_and_tried(page: Page, site: Site) -> Non
     words.get_by_role("button", name="Remove bone").click()
     expect(words.get_by_role("button", name="Remove blood")).to_be_focused()
     drag(page, words.get_by_title("Drag to another place").nth(1), words.get_by_title("Drag to another place").nth(0))
-    check_whole(page, "admin-field-vocabulary")
+    check_page(page, "admin-field-vocabulary")
     save_new(page)
     uuid = page.url.rsplit("/", 1)[1]
     assert admin(site, "GET", f"/metadata/{uuid}/vocabulary")["terms"] == [
@@ -327,7 +317,7 @@ def test_who_changes_a_field_sees_how_many_staged_rows_it_refuses(page: Page, si
     expect(trial(page).get_by_text("1 staged metadataset that passes today would be refused.")).to_be_visible()
     page.get_by_label("Regular expression").fill("[0-1]+")
     expect(trial(page).get_by_text("2 staged metadatasets that pass today would be refused.")).to_be_visible()
-    check_whole(page, "admin-field-affected")
+    check_page(page, "admin-field-affected")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text("The field is saved. 2 staged metadatasets are refused as they are")).to_be_visible()
     assert stage(site, Batch="2").status_code == 400
@@ -369,7 +359,7 @@ def test_words_are_imported_with_a_preview_and_exported(page: Page, site: Site, 
     choose(b"term;synonym\nHomo sapiens;human;man\nRattus;rat\n")
     expect(dialog.get_by_text("1 new, 1 with other synonyms, 1 go, 0 stay as they are.")).to_be_visible()
     expect(dialog.get_by_role("row").filter(has_text="Homo sapiens")).to_contain_text("human, man")
-    check_whole(page, "admin-field-import")
+    check_page(page, "admin-field-import")
     dialog.get_by_label("What becomes of the words that are there?").select_option("merge")
     expect(dialog.get_by_text("1 new, 1 with other synonyms, 0 go, 1 stay as they are.")).to_be_visible()
     dialog.get_by_label("What becomes of the words that are there?").select_option("replace")
@@ -417,7 +407,7 @@ def test_who_leaves_with_unsaved_changes_is_asked(page: Page, site: Site) -> Non
     page.get_by_role("link", name="All fields").click()
     dialog = page.get_by_role("dialog", name="Leave without saving?")
     expect(dialog).to_be_visible()
-    check_whole(page, "admin-field-leave")
+    check_page(page, "admin-field-leave")
     dialog.get_by_role("button", name="Cancel").click()
     expect(page.get_by_role("textbox", name="Meaning")).to_have_value("Unsaved")
     # The browser asks, too, before it closes or reloads the page.
@@ -454,7 +444,7 @@ def test_rules_are_built_and_hold_for_the_lab(page: Page, site: Site) -> None:
     assert stage(site, Species="human").status_code == 200
     sign_in(page, site, "site.admin", "/admin/rules")
     expect(page.get_by_text("There are no rules yet")).to_be_visible()
-    check_whole(page, "admin-rules-empty")
+    check_page(page, "admin-rules-empty")
     page.get_by_role("button", name="Add a rule").click()
     first = page.get_by_role("list", name="Rules in their order").locator("> li").nth(0)
     page.get_by_role("button", name="Save").click()
@@ -478,7 +468,7 @@ def test_rules_are_built_and_hold_for_the_lab(page: Page, site: Site) -> None:
     expect(then.get_by_label("Other field").get_by_role("option", name="Age")).to_have_count(0)
     second.get_by_label("Message").fill("Samples are received after they are taken.")
     expect(second.get_by_text("Receipt date must not be before Sampling date.")).to_be_visible()
-    check_whole(page, "admin-rules")
+    check_page(page, "admin-rules")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text("The rules are saved. 1 staged metadataset breaks one")).to_be_visible()
     expect(page.get_by_text("Message: Samples are received after they are taken.")).to_be_visible()
@@ -501,6 +491,31 @@ def test_rules_are_built_and_hold_for_the_lab(page: Page, site: Site) -> None:
         "Samples are received after they are taken."
     ]
     assert refuse(Species="human") == []
+
+
+def test_values_are_tried_on_the_rules(page: Page, site: Site) -> None:
+    add_field(site, "Tried age", order=6250)
+    rule = {"message": "Adults only.", "when": [{"field": "Sampling date", "operator": "is_filled"}],
+            "then": [{"field": "Tried age", "operator": "is_filled"},
+                     {"field": "Tried age", "operator": "is_not", "values": ["7"]}]}  # fmt: skip
+    admin(site, "PUT", "/recordrules", {"rules": [rule]})
+    before = admin(site, "GET", "/staged/metadatasets")
+    sign_in(page, site, "site.admin", "/admin/rules")
+    expect(trial(page).get_by_role("textbox")).to_have_count(2)
+    trial(page).get_by_label("Sampling date").fill("2026-03-14")
+    expect(trial(page).get_by_text("Tried age: Adults only.")).to_be_visible()
+    check_page(page, "admin-rules-trial")
+    trial(page).get_by_label("Tried age").fill("7")
+    expect(trial(page).get_by_text("Tried age: Adults only.")).to_be_visible()
+    trial(page).get_by_label("Tried age").fill("18")
+    expect(trial(page).get_by_text("No rule is broken.")).to_be_visible()
+    trial(page).get_by_label("Sampling date").fill("14.3.")
+    expect(trial(page).get_by_text("Sampling date is wrong in itself, so no rule judges it.")).to_be_visible()
+    # Other rules judge the same values otherwise.
+    page.get_by_role("button", name="Remove rule 1").click()
+    page.get_by_role("button", name="Save").click()
+    expect(trial(page)).to_have_count(0)
+    assert admin(site, "GET", "/staged/metadatasets") == before
 
 
 def test_a_refused_rule_is_marked(page: Page, site: Site) -> None:
@@ -546,18 +561,18 @@ def test_all_of_it_in_german_on_a_phone(page: Page, site: Site) -> None:
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
     fits()
-    check_whole(page, "admin-fields-phone")
+    check_page(page, "admin-fields-phone")
     page.get_by_role("link", name="Sequencing platform").click()
     expect(page.get_by_role("radio", name="Vokabular")).to_be_checked()
     page.get_by_label("Ein Wert, wie ein Labor ihn schriebe").fill("Illumina")
     expect(page.get_by_text("„Illumina“ wird angenommen.")).to_be_visible()
     fits()
-    check_whole(page, "admin-field-phone")
+    check_page(page, "admin-field-phone")
     page.get_by_role("link", name="Regeln zwischen Feldern").click()
     expect(page.get_by_text("Wenn ZIPCode 720 ist, ist FileR2 Pflicht.")).to_be_visible()
     page.get_by_role("button", name="Regel 1 bearbeiten").click()
     fits()
-    check_whole(page, "admin-rules-phone")
+    check_page(page, "admin-rules-phone")
     admin(site, "PUT", "/recordrules", {"rules": []})
 
 

@@ -1,9 +1,6 @@
 """Administration of people: users, groups, registrations, services; what is done here is seen by those it concerns."""
 
-import email
-import email.policy
 import re
-import time
 from collections.abc import Callable
 from email.message import EmailMessage
 from typing import Any
@@ -12,25 +9,19 @@ from uuid import uuid4
 import pyotp
 import pytest
 import requests
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from tests.portal.conftest import Site, check_page, email_of, sign_in
+from tests.portal.conftest import Site, check_page, email_of, read_mails, sign_in, wait_for
 
-DEADLINE_SECONDS = 60
 PASSWORD = "a quite improbable phrase 47"
 LINK = re.compile(r"\S+/setpass#(\S+)")
 
 
 def read_mail(site: Site, address: str, words: str) -> EmailMessage:
     """Wait for a mail to this address that has these words, and return it."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while True:
-        for path in (site.served.home / "mail").glob("*.eml"):
-            message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
-            if address in message["To"] and words in message.get_content():
-                return message
-        assert time.monotonic() < deadline, f"no mail to {address} with {words!r}"
-        time.sleep(0.1)
+    return wait_for(
+        lambda: next((mail for mail in read_mails(site, address) if words in mail.get_content()), None),
+    )
 
 
 def set_password(site: Site, message: EmailMessage) -> None:
@@ -102,6 +93,23 @@ def test_a_new_user_gets_a_mail_and_signs_in(page: Page, site: Site, other: Page
     try_to_sign_in(other, site, "nora@demo.example", PASSWORD)
     expect(other.get_by_text("Nora New")).to_be_visible()
     expect(other.get_by_role("banner").get_by_text("Demo Lab South")).to_be_visible()
+
+
+def test_a_role_is_looked_for_on_all_pages_of_the_list(page: Page, site: Site) -> None:
+    """The portal knows no such filter: the page asks for page after page."""
+    asked: list[str] = []
+
+    def shorten(route: Route) -> None:
+        asked.append(route.request.url)
+        route.continue_(url=route.request.url.replace("limit=200", "limit=1"))
+
+    page.route(re.compile(r"/api/v1/users\?limit=200"), shorten)
+    sign_in(page, site, "site.admin", "/admin/users?role=siteRead")
+    expect(page.get_by_role("link", name="Robin Read")).to_be_visible()
+    expect(page.get_by_role("link", name="Analysis Bot")).to_be_visible()
+    expect(page.get_by_role("link", name="Lena Lab")).to_have_count(0)
+    expect(page.get_by_role("button", name="Show more")).to_have_count(0)
+    assert len(asked) == len(site.call("site.admin", "GET", "/users").json())
 
 
 def test_who_is_disabled_is_told_and_nothing_else_changes(page: Page, site: Site, other: Page) -> None:

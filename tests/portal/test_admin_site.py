@@ -3,7 +3,6 @@
 import csv
 import re
 import struct
-import time
 import zlib
 from pathlib import Path
 from random import Random
@@ -17,10 +16,8 @@ from sqlalchemy import NullPool, create_engine, text
 from datameta import embedded
 from datameta.logic.appsettings import CATALOGUE
 from tests.e2e.conftest import REPOSITORY
-from tests.portal.conftest import Site, check_page, sign_in
+from tests.portal.conftest import Site, check_page, sign_in, wait_for
 from tests.portal.filled import fill
-
-DEADLINE_SECONDS = 60
 
 
 def make_png(width: int, height: int) -> bytes:
@@ -301,14 +298,12 @@ def test_the_audit_is_shown_page_by_page(page: Page, site: Site) -> None:
 
 def find_job(site: Site, address: str) -> dict[str, Any]:
     """Return the job of the mail to this address, once it has been tried."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while True:
+
+    def find() -> dict[str, Any] | None:
         jobs = site.call("site.admin", "GET", "/jobs").json()
-        found: list[dict[str, Any]] = [job for job in jobs if job["detail"].get("to") == address and job["attempts"]]
-        if found:
-            return found[0]
-        assert time.monotonic() < deadline, jobs
-        time.sleep(0.1)
+        return next((job for job in jobs if job["detail"].get("to") == address and job["attempts"]), None)
+
+    return wait_for(find)
 
 
 def give_up(site: Site, job: dict[str, Any]) -> None:
@@ -355,10 +350,7 @@ def test_a_job_that_failed_comes_first_and_is_tried_again(page: Page, site: Site
     page.get_by_role("button", name=f"Try again: job {job['id']}").click()
     expect(page.get_by_text("The job waits for the worker now.")).to_be_visible()
     expect(row).to_have_count(0)
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not list(folder.glob("*.eml")):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for(lambda: list(folder.glob("*.eml")))
     page.goto(f"{site.address}/admin/audit?event=job.retried")
     expect(page.locator("tbody tr")).to_contain_text("A failed job was given another try")
 

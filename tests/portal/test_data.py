@@ -76,7 +76,7 @@ def test_the_other_lab_sees_nothing_of_it(page: Page, site: Site, filled: Filled
         expect(page.get_by_text("This is not yours to see.")).to_be_visible()
     page.goto(f"{site.address}/data/submissions/DMS-nothing")
     expect(page.get_by_text("There is nothing with this id.")).to_be_visible()
-    page.goto(f"{site.address}/data?q=S-1")
+    page.goto(f"{site.address}/data?q=S-1_R1")
     expect(page.get_by_text("Nothing matches all conditions.")).to_be_visible()
 
 
@@ -121,7 +121,7 @@ def test_text_fields_dates_and_groups_filter_and_the_link_restores_it(page: Page
 def test_days_are_those_of_the_reader(page: Page, site: Site, filled: Filled) -> None:
     sign_in(page, site, "lab", "/data")
     today = page.evaluate("new Date().toLocaleDateString('sv')")
-    for address, number in ((f"from={today}&to={today}", MANY + 1), (f"from={today}&q=S-1", 1)):
+    for address, number in ((f"from={today}&to={today}", MANY + 1), (f"from={today}&q=S-1_R1", 1)):
         page.goto(f"{site.address}/data?{address}")
         count(page, number)
     page.goto(f"{site.address}/data?to=2020-01-01")
@@ -325,6 +325,13 @@ def test_a_lab_sees_its_set_without_what_services_answered(page: Page, site: Sit
     expect(page.get_by_text("Analysis Bot")).to_have_count(0)
 
 
+def test_the_file_of_an_answer_leads_to_what_was_answered(page: Page, site: Site, filled: Filled) -> None:
+    report = filled.answered["fileIds"]["Report"]["site"]
+    sign_in(page, site, "site.read", f"/data/files/{report}")
+    expect(page.get_by_role("link", name=filled.answered["id"]["site"])).to_be_visible()
+    expect(page.get_by_text("Report", exact=True)).to_be_visible()
+
+
 def test_a_file_says_what_it_is_and_comes(page: Page, site: Site, filled: Filled) -> None:
     reads = filled.answered["fileIds"]["FileR1"]["site"]
     sign_in(page, site, "lab", f"/data/metadatasets/{filled.answered['id']['site']}")
@@ -377,7 +384,7 @@ def test_a_phone_has_cards(page: Page, site: Site, filled: Filled) -> None:
 
 
 def test_it_is_all_there_in_german(page: Page, site: Site, filled: Filled) -> None:
-    sign_in(page, site, "site.read", "/data?q=S-1")
+    sign_in(page, site, "site.read", "/data?q=S-1_R1")
     page.get_by_label("Language").select_option("de")
     expect(page.get_by_text("1 Metadatensatz")).to_be_visible()
     page.get_by_role("button", name="Filter").click()
@@ -386,3 +393,23 @@ def test_it_is_all_there_in_german(page: Page, site: Site, filled: Filled) -> No
     page.goto(f"{site.address}/data/metadatasets/{filled.answered['id']['site']}")
     expect(page.get_by_text("Lena Lab hat ihn allein eingereicht.")).to_be_visible()
     check_page(page, "metadataset-german")
+
+
+def test_a_service_whose_name_is_not_told_is_told_by_its_fields(page: Page, site: Site, filled: Filled) -> None:
+    """Only site admins may list services; others know the names of those that have answered lately."""
+    service = site.call("site.admin", "POST", "/services", json={"name": "Quality control"}).json()
+    texts = dict.fromkeys(["regexDescription", "longDescription", "example", "regExp", "dateTimeFmt"], "")
+    flags = dict.fromkeys(["isMandatory", "isFile", "isSubmissionUnique", "isSiteUnique"], False)
+    for order, name in enumerate(["Coverage", "Contamination"], 9000):
+        body = {"name": name, "order": order, "serviceId": service["id"]["uuid"], **texts, **flags}
+        assert site.call("site.admin", "POST", "/metadata", json=body).status_code == 200
+    sign_in(page, site, "site.read", "/data")
+    page.get_by_role("button", name="Filters").click()
+    chosen = page.get_by_label("Service")
+    chosen.select_option(label="Service (Coverage, Contamination) has not answered yet")
+    page.get_by_role("button", name="Apply").click()
+    count(page, MANY + 2)
+    expect(page.get_by_role("button", name="Service (Coverage, Contamination) has not answered yet")).to_be_visible()
+    page.goto(f"{site.address}/data/metadatasets/{filled.answered['id']['site']}")
+    expect(page.get_by_role("heading", name="Genome analysis")).to_be_visible()
+    expect(page.get_by_role("heading", name="Service (Coverage, Contamination)")).to_be_visible()

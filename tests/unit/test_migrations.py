@@ -44,8 +44,8 @@ def url(database_url: str) -> Iterator[str]:
 def list_tables(url: str) -> set[str]:
     engine = create_engine(url, poolclass=NullPool)
     with engine.connect() as connection:
-        query = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
-        return set(connection.scalars(text(query)))
+        query = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
+        return set(connection.scalars(text(f"{query} AND NOT relispartition")))
 
 
 def test_the_versions_are_one_line() -> None:
@@ -89,6 +89,13 @@ def add_user(url: str) -> None:
         settings = Settings(bcrypt_cost=4)
         users.add_user(db, settings=settings, email="a@example.org", name="A", group=group, password="x")
     database.dispose()
+
+
+def test_a_new_database_has_no_account(url: str) -> None:
+    migrations.upgrade(url)
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM users")) == 0
 
 
 def test_an_upgrade_of_the_newest_schema_keeps_the_data(url: str) -> None:

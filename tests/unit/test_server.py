@@ -19,7 +19,7 @@ from waitress.buffers import OverflowableBuffer
 from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
 
 from datameta import server as server_module
-from datameta.headers import SECURITY_HEADERS
+from datameta.headers import ONLY_TLS, SECURITY_HEADERS
 from datameta.server import (
     CHUNK_HEADER_MAX_BYTES,
     HEADER_MAX_BYTES,
@@ -82,7 +82,7 @@ def make_app():
 try:
     code = serve(make_app, host="127.0.0.1", port=port, workers=workers, threads=4, body_max_bytes={BODY_MAX},
                  upload_max_bytes={UPLOAD_MAX}, upload_prefix="/api/v1/upload/", sheet_max_bytes={SHEET_MAX},
-                 sheet_prefix="/api/v1/sheets/", spool=home / "spool",
+                 sheet_prefix="/api/v1/sheets/", spool=home / "spool", base_url="https://data.example.org",
                  announce=lambda url: print("ready at", url, flush=True))
 except ServerError as error:
     sys.exit(str(error))
@@ -233,12 +233,14 @@ def test_every_refusal_of_the_server_is_json(
     assert "t0ken" not in str(problem)
 
 
-def test_every_refusal_of_the_server_has_the_security_headers(portal: Portal) -> None:
+@pytest.mark.parametrize("request_bytes", [b"hello\r\n\r\n", b"GET /crash HTTP/1.1\r\n\r\n"])
+def test_every_refusal_of_the_server_has_the_headers_of_every_answer(portal: Portal, request_bytes: bytes) -> None:
     with portal.connect() as connection:
-        connection.sendall(b"hello\r\n\r\n")
+        connection.sendall(request_bytes)
         answer = http.client.HTTPResponse(connection)
         answer.begin()
-    assert SECURITY_HEADERS.items() <= dict(answer.headers).items()
+    assert (SECURITY_HEADERS | ONLY_TLS).items() <= dict(answer.headers).items()
+    assert re.fullmatch("[0-9a-f]{32}", answer.headers["X-Request-Id"])
 
 
 def test_crash_is_logged(portal: Portal) -> None:

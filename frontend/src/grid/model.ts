@@ -6,7 +6,7 @@
  * is still about what is there. What concerns several rows, such as a value that must be unique, is told from counts
  * that follow each change; all else is found by the portal.
  */
-import { shallowRef, triggerRef } from 'vue'
+import { shallowRef } from 'vue'
 
 export type Severity = 'error' | 'warning' | 'note'
 
@@ -488,7 +488,6 @@ export class SheetModel {
   private show(): void {
     this.summary = null
     this.version.value++
-    triggerRef(this.version)
   }
 
   // What concerns several rows.
@@ -591,7 +590,7 @@ export function matchHeader(line: readonly string[], columns: readonly Column[])
 const quote = (text: string) => `"${text.replaceAll('"', '""')}"`
 
 /** Rows as the portal reads them, every value as it is; the row at place n has the number n + 2. */
-export function writeCsv(columns: readonly Column[], rows: readonly Row[]): string {
+export function writeCsv(columns: readonly Pick<Column, 'name'>[], rows: readonly Row[]): string {
   const lines = ['sep=,', columns.map((column) => quote(column.name)).join(',')]
   for (const row of rows) lines.push(row.values.map(quote).join(','))
   return lines.join('\r\n') + '\r\n'

@@ -3,12 +3,15 @@ import { i18n, t } from '@/i18n'
 import type { FieldColumn } from './columns'
 import type { Found } from './model'
 
-const join = (words: readonly string[]) => words.map((word) => `“${word}”`).join(', ')
+/** What of a field the words need. */
+export type Taken = Pick<
+  FieldColumn,
+  'missingTerms' | 'words' | 'example' | 'dateFormat' | 'unit' | 'minimum' | 'maximum'
+>
 
-export function describe(
-  found: Pick<Found, 'code' | 'message'> & Partial<Found>,
-  column?: FieldColumn,
-): string {
+const join = (words: readonly string[]) => words.map((word) => t('submit.quoted', { word })).join(', ')
+
+export function describe(found: Pick<Found, 'code' | 'message'> & Partial<Found>, column?: Taken): string {
   let code = found.code
   if (code === 'mandatory_missing' && column?.missingTerms.length) code += '_terms'
   if (code === 'not_in_vocabulary' && !found.suggestion && (column?.words.length ?? 99) <= 10)
@@ -35,7 +38,7 @@ export function describe(
 
 /** What a field takes, in a line each. */
 export function describeColumn(column: FieldColumn): string[] {
-  const { unit, minimum, maximum } = column
+  const { unit, minimum, maximum, words } = column
   return [
     column.description,
     column.rule,
@@ -44,7 +47,7 @@ export function describeColumn(column: FieldColumn): string[] {
     minimum !== null ? t('submit.rule.minimum', { minimum }) : '',
     maximum !== null ? t('submit.rule.maximum', { maximum }) : '',
     column.dateFormat ? t('submit.rule.date', { format: column.dateFormat }) : '',
-    column.words.length ? t('submit.rule.words', { count: column.words.length }) : '',
+    words.length ? t('submit.rule.words', { count: words.length }, words.length) : '',
     column.isFile ? t('submit.rule.file') : '',
     column.isUnique ? t('submit.rule.unique') : '',
     column.missingTerms.length ? t('submit.rule.terms', { terms: join(column.missingTerms) }) : '',

@@ -7,6 +7,7 @@ import { shallowRef } from 'vue'
 import { ApiError, type Id } from '@/api/client'
 import { t } from '@/i18n'
 import { formatSize } from '@/lib/format'
+import { makeKey } from '@/lib/ids'
 import { PartHashes, UnreadableError, digest, warm } from './hashing'
 import type { Totals, Transfer, Transfers, TransferState } from './index'
 import { insist, pause } from './insist'
@@ -68,7 +69,7 @@ class Job {
     /** How large that is, as far as anybody knows. */
     public stagedSize = staged?.filesize ?? 0,
   ) {
-    this.key = staged?.id.uuid ?? portal.makeKey()
+    this.key = staged?.id.uuid ?? makeKey()
     this.state = staged?.contentUploaded ? 'done' : 'missing'
   }
 
@@ -573,7 +574,7 @@ export class Engine implements Transfers {
   }
 
   private async announce(job: Job, checksum: string): Promise<PutRequest> {
-    job.announceKey ??= portal.makeKey()
+    job.announceKey ??= makeKey()
     const key = `${job.announceKey} ${checksum}`
     const announce = () => portal.announce(job.name, checksum, job.file!.size, key)
     const { id, request } = await this.insist(job, announce)

@@ -1,5 +1,6 @@
 /** The portal's operations that hand in files, each a function. */
 import { api, type Id, type Schemas } from '@/api/client'
+import { readPages } from '@/lib/paging'
 import { localise, type PutRequest } from './put'
 
 export type StagedFile = Schemas['FileResponse']
@@ -18,31 +19,9 @@ export interface Announced {
   readonly request: PutRequest
 }
 
-/** All pages of a list. */
-async function readPages<T>(
-  read: (cursor?: string) => Promise<{ data?: T[]; response: Response }>,
-): Promise<T[]> {
-  const items: T[] = []
-  let cursor: string | undefined
-  do {
-    const { data, response } = await read(cursor)
-    items.push(...(data ?? []))
-    const next = /<([^>]+)>;\s*rel="?next/.exec(response.headers.get('Link') ?? '')?.[1]
-    cursor = next && (new URL(next, location.href).searchParams.get('cursor') ?? undefined)
-  } while (cursor)
-  return items
-}
-
 /** The user's files that are not submitted, the newest first. */
 export function listStaged(): Promise<StagedFile[]> {
   return readPages((cursor) => api.GET('/staged/files', { params: { query: { limit: PAGE, cursor } } }))
-}
-
-/** A key by which a repeated request gets the answer of the first one; a page without HTTPS has no `randomUUID`. */
-export function makeKey(): string {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
-    byte.toString(16).padStart(2, '0'),
-  ).join('')
 }
 
 export async function announce(

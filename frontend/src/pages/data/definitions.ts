@@ -1,5 +1,6 @@
 /** The site's fields and the names of its services, as far as the reader may know them. */
 import { api, type Schemas } from '@/api/client'
+import { t } from '@/i18n'
 import { idOf } from '@/lib/ids'
 import { current } from '@/session'
 
@@ -10,7 +11,9 @@ export type Execution = Schemas['MetaDataSetServiceExecution']
 
 export interface Service {
   id: string
+  /** Told by its fields for those who may not know its name. */
   name: string
+  isNamed: boolean
   fields: string[]
 }
 
@@ -18,7 +21,7 @@ export async function loadFields(): Promise<Field[]> {
   return (await api.GET('/metadata')).data!
 }
 
-/** The services that fill fields. Only admins may list services; others know the names of those that have answered. */
+/** The services that fill fields. Only admins may list services; others know the names of those that answered lately. */
 export async function loadServices(fields: Field[]): Promise<Service[]> {
   const filled = fields.filter((field) => field.serviceId !== null)
   if (!filled.length) return []
@@ -29,9 +32,15 @@ export async function loadServices(fields: Field[]): Promise<Service[]> {
   const services = new Map<string, Service>()
   for (const { name, serviceId } of filled) {
     const { uuid } = serviceId!
-    const id = idOf(serviceId!)
-    const service: Service = services.get(uuid) ?? { id, name: names.get(uuid) ?? id, fields: [] }
+    const named = names.get(uuid)
+    const service: Service = services.get(uuid) ?? {
+      id: idOf(serviceId!),
+      name: named ?? '',
+      isNamed: named !== undefined,
+      fields: [],
+    }
     service.fields.push(name)
+    if (!service.isNamed) service.name = t('data.serviceOf', { fields: service.fields.join(', ') })
     services.set(uuid, service)
   }
   return [...services.values()]

@@ -11,6 +11,8 @@ import { loadColumns, type FieldColumn } from '@/grid/columns'
 import { isEmpty, SheetModel, writeCsv, type Found, type Row } from '@/grid/model'
 import { sortFindings, type Notice, type Report } from '@/grid/report'
 import { t } from '@/i18n'
+import { makeKey } from '@/lib/ids'
+import { readPages } from '@/lib/paging'
 import { router } from '@/router'
 import { current } from '@/session'
 import { tell } from '@/toasts'
@@ -326,15 +328,10 @@ function makeDraft(user: string) {
 
   /** Put the user's other staged rows behind those that are here. */
   async function takeOtherSets(): Promise<void> {
-    const found: Schemas['MetaDataSetResponse'][] = []
+    const found = await readPages((cursor) =>
+      api.GET('/staged/metadatasets', { params: { query: { limit: 1000, cursor } } }),
+    )
     const own = new Set(sets.map((set) => set.uuid))
-    let path: string | null = '/staged/metadatasets?limit=1000'
-    while (path !== null) {
-      const answer: Response = await call(path)
-      found.push(...((await answer.json()) as Schemas['MetaDataSetResponse'][]))
-      const next = /<([^>]+)>/.exec(answer.headers.get('Link') ?? '')?.[1]
-      path = next ? `/staged/metadatasets${new URL(next, location.href).search}` : null
-    }
     // The newest come first.
     const other = found.filter((set) => !own.has(set.id!.uuid)).toReversed()
     sets = [...sets, ...other.map(({ id }) => ({ uuid: id!.uuid, site: id!.site!, isOurs: false }))]
@@ -608,10 +605,4 @@ function countOmitted(report: Report): number {
     (rest, { severity, count }) => rest - (severity === 'error' ? count : 0),
     report.errors,
   )
-}
-
-function makeKey(): string {
-  return [...crypto.getRandomValues(new Uint8Array(16))]
-    .map((byte) => byte.toString(16).padStart(2, '0'))
-    .join('')
 }

@@ -1,5 +1,6 @@
 /** A field as its page edits it, and what of it goes to the portal: definition, vocabulary, refinement. */
 import type { Schemas } from '@/api/client'
+import type { Taken } from '@/grid/words'
 import { GREATEST, LEAST } from './order'
 import type { Term } from './vocabulary'
 
@@ -51,6 +52,9 @@ export interface Draft {
   order: number | ''
   terms: Term[]
 }
+
+/** What is wrong with parts of a draft, in words. */
+export type Faults = Partial<Record<string, string>>
 
 export const PLAIN: Refinement = {
   kind: 'text',
@@ -143,6 +147,21 @@ export function toRefinement(draft: Draft): Refinement {
     isInteger: isNumber && draft.isInteger,
     // In the list's order, so that ticking a term on and off changes nothing.
     missingTerms: MISSING_TERMS.filter((term) => draft.missingTerms.includes(term)),
+  }
+}
+
+/** What a field takes, for those who are told why a value is refused. */
+export function readTaken(draft: Draft): Taken {
+  const { holds, missingTerms, example, dateTimeFmt, unit, minimum, maximum, terms } = draft
+  const isNumber = holds === 'number'
+  return {
+    missingTerms,
+    example,
+    words: holds === 'vocabulary' ? terms.map(({ term }) => term) : [],
+    dateFormat: holds === 'date' ? dateTimeFmt : '',
+    unit: isNumber ? unit : '',
+    minimum: (isNumber && minimum.trim()) || null,
+    maximum: (isNumber && maximum.trim()) || null,
   }
 }
 

@@ -47,6 +47,10 @@ export function isWhole(condition: Condition): boolean {
   return !needsOther(condition.operator) || Boolean(condition.otherField)
 }
 
+/** The names of the fields that a rule is about. */
+export const listFields = ({ when, then }: Rule): string[] =>
+  [...when, ...then].flatMap(({ field, otherField }) => [field, ...(otherField ? [otherField] : [])])
+
 /** A part of a sentence; names of fields and words are set off. */
 export interface Part {
   text: string
