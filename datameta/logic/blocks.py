@@ -162,9 +162,9 @@ def may_hold_own(possibilities: Iterable[Pieces]) -> ColumnElement[bool]:
 
 def may_hold_answer(service_ids: Iterable[int], possibilities: Iterable[Pieces]) -> Any:
     """Return the query for the ids of the blocks where the answers of one of the services let a possibility through."""
-    return select(SearchAnswer.block_id).where(
-        SearchAnswer.service_id.in_(service_ids), may_hold(SearchAnswer.pieces, possibilities)
-    )
+    holding = select(SearchAnswer.block_id, SearchAnswer.service_id).where(may_hold(SearchAnswer.pieces, possibilities))
+    by_itself = holding.offset(0).subquery()
+    return select(by_itself.c.block_id).where(by_itself.c.service_id.in_(service_ids))
 
 
 def may_hold_any(service_ids: Iterable[int], possibilities: Iterable[Pieces]) -> Any:

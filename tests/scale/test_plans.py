@@ -75,6 +75,8 @@ def explained(portal: Portal) -> Iterator[list[str]]:
         beside = connection.connection.cursor()
 
         def explain(sent: Any, cursor: Any, statement: str, parameters: Any, *more: Any) -> None:
+            if statement.startswith("SET LOCAL"):
+                beside.execute(statement.replace(" LOCAL", ""))
             if cursor is beside or not re.match("SELECT|WITH|UPDATE|DELETE|INSERT", statement) or more[-1]:
                 return
             # What changes or locks something is not carried out a second time.
@@ -90,6 +92,8 @@ def explained(portal: Portal) -> Iterator[list[str]]:
             yield found
         finally:
             event.remove(portal.database.engine, "before_cursor_execute", explain)
+            beside.execute("RESET ALL")
+            connection.commit()
 
 
 def find_problems(plan: dict[str, Any]) -> Iterator[str]:
