@@ -10,17 +10,21 @@ import click
 
 from datameta import __version__
 
-# Module and the extra of the package it needs; a command is the module's function of the same name.
+# Module and the extra of the package it needs; a command is the module's function of the same name, dashes aside.
 SERVER = ("datameta.commands", "server")
+KEEPING = ("datameta.keeping", "server")
 CLIENT = ("datameta.client.commands", "client")
 COMMANDS = {
     "audit": SERVER,
+    "backup": KEEPING,
     "check": CLIENT,
     "config": SERVER,
     "db": SERVER,
     "download": CLIENT,
     "fsck": SERVER,
+    "import-datameta": KEEPING,
     "key": SERVER,
+    "restore": KEEPING,
     "serve": SERVER,
     "storage": SERVER,
     "submit": CLIENT,
@@ -43,7 +47,7 @@ class LazyGroup(click.Group):
             return None
         module, extra = COMMANDS[cmd_name]
         try:
-            command: click.Command = getattr(import_module(module), cmd_name)
+            command: click.Command = getattr(import_module(module), cmd_name.replace("-", "_"))
         except ModuleNotFoundError as error:
             if error.name is None or error.name.split(".")[0] == "datameta":
                 raise

@@ -90,6 +90,14 @@ def hold(home: Path) -> str:
     return url
 
 
+def find_programs_of(major: int) -> Path | None:
+    """Return the folder with PostgreSQL's programs of this major version, if they came with the portal."""
+    try:
+        return find_programs().get(major)
+    except EmbeddedPostgresError:
+        return None
+
+
 def _lock(home: Path, name: str, operation: int) -> BinaryIO:
     """Open and lock a file of ``home``; closing it ends the lock."""
     try:

@@ -59,6 +59,12 @@ def head() -> str:
     return revision
 
 
+def is_known(revision: str) -> bool:
+    """Say whether this version of the portal knows a revision of the schema."""
+    scripts = ScriptDirectory.from_config(make_config("")).walk_revisions()
+    return revision in {script.revision for script in scripts}
+
+
 def upgrade(url: str, revision: str = "head") -> None:
     """Bring the schema up to date, waiting for another process that is at it."""
     _run(url, command.upgrade, revision)

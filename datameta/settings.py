@@ -195,8 +195,8 @@ class Settings:
     )
     orphan_days: int = _setting(
         35,
-        "Days that content in the store is kept of which the database knows no file: as old as a backup of the "
-        "database may be that you restore.",
+        "Days that content in the store is kept once its file was deleted, and of which the database knows no file: "
+        "as old as a backup of the database may be that you restore.",
         _integer(2, 3650),
     )
     body_max_bytes: int = _setting(16 * 1024**2, "Largest JSON request in bytes.", _integer(1024, 1024**3))

@@ -312,7 +312,9 @@ def update_file(
 
 
 def delete_files(sessions: sessionmaker[Session], actor: Actor, *, storage: Storage, file_ids: Sequence[str]) -> None:
-    """Delete files of the actor's that are not submitted, all or none; their bytes go after the commit.
+    """Delete files of the actor's that are not submitted, all or none.
+
+    What was sent goes after the commit, confirmed content when no backup that may be restored needs it any more.
 
     Raises ``NotFoundError``, ``ForbiddenError`` or ``ResourceNotModifiableError`` naming each file.
     """
@@ -346,12 +348,12 @@ def delete_files(sessions: sessionmaker[Session], actor: Actor, *, storage: Stor
 
 
 def finish_deletion(sessions: sessionmaker[Session], storage: Storage, file: File) -> bool:
-    """Remove the bytes and then the row of a file in state ``deleting``; say whether that succeeded."""
+    """Remove what was sent and then the row of a file in state ``deleting``; say whether that succeeded."""
     return finish_deletions(sessions, storage, [file]) == 1
 
 
 def finish_deletions(sessions: sessionmaker[Session], storage: Storage, files: Sequence[File]) -> int:
-    """Remove the bytes and then the rows of files in state ``deleting``; return for how many that succeeded."""
+    """Remove what was sent and then the rows of files in state ``deleting``; return for how many that succeeded."""
     emptied = [file for file in files if _delete_bytes(storage, file)]
     if emptied:
         crash_point("delete.after_bytes")
@@ -466,11 +468,16 @@ def _check_length(file: File, chunks: Iterable[bytes], settings: Settings) -> It
 
 
 def _delete_bytes(storage: Storage, file: File) -> bool:
+    """Remove what was sent to a file, and what was never confirmed; say whether that succeeded.
+
+    Content that was confirmed once may be in a backup of the database: it stays, and is removed like all that no
+    row needs (``logic/sweep.py``), counted from its deletion.
+    """
     try:
         if file.upload is not None:
             storage.abort(file.upload_key, file.upload)
-        for key in {file.upload_key, file.storage_key or file.upload_key}:
-            storage.delete(key)
+        if file.storage_key is not None and file.confirmed_at is None:
+            storage.delete(file.storage_key)
     except StorageUnavailableError:
         log.warning("the bytes of deleted file %s remain until the next sweep", file.uuid)
         return False

@@ -5,6 +5,7 @@ meanwhile is never taken for wrong: the store is compared as in ``logic/inventor
 snapshot. A rule that a definition was given later binds only what was submitted after.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -238,14 +239,22 @@ def _check_contents(inventory: Inventory, storage: Storage) -> Iterator[Finding]
 def _check_needed(inventory: Inventory, orphan_days: int) -> Iterator[Finding]:
     """Find what is in the store without a row; it may be on its way, and else is kept for some time and then swept."""
     now, owned_since = utc_now(), get_owned_since(inventory.db)
+    kept: Counter[str] = Counter()
     for row in list_orphans(inventory, before=now + timedelta(days=1)):
         age = max(now - row.changed_at, timedelta())
         removal = sweep.find_removal(row, owned_since=owned_since, orphan_days=orphan_days)
         # The daily check of the store should have removed it by then.
         is_wrong = now > removal + sweep.ORPHAN_AGE
+        if row.upload is None and row.deleted_at is not None and not is_wrong:
+            kept.update(objects=1, bytes=row.size)
+            continue
         advice = SWEEP if is_wrong else f"It is kept until {removal:%Y-%m-%d}, if it is not on its way to a file."
         message = f"no file needs it, and it is {age.total_seconds() / 3600:.1f} hours old"
         yield Finding(f"{'object' if row.upload is None else 'upload'} {row.key}", message, advice, is_wrong)
+    if kept:
+        message = f"the store has the content of {kept['objects']:,} of them, {kept['bytes']:,} bytes"
+        advice = f"It is kept for {orphan_days} days, as a backup may need it."
+        yield Finding("deleted files", message, advice, is_wrong=False)
 
 
 # Rows among themselves.

@@ -37,7 +37,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session, sessionmaker
 
-from datameta.models import File, FileState
+from datameta.models import AuditEvent, File, FileState
 from datameta.storage import Storage
 
 PAGE = 500
@@ -110,7 +110,8 @@ def copy_rows(db: Session, table: Table, rows: Iterable[Sequence[Any]]) -> None:
 def list_orphans(inventory: Inventory, *, before: datetime) -> Iterator[Row[Any]]:
     """Yield the uploads and objects that no row needs and that have not changed since ``before``.
 
-    While a file is on its way to be confirmed, all that has its name may be needed.
+    While a file is on its way to be confirmed, all that has its name may be needed. ``deleted_at`` is when its file
+    was deleted, if the database knows.
     """
     is_upload = ENTRIES.c.upload.is_not(None)
     is_settled = and_(File.state == FileState.CONFIRMED, File.state_changed_at < inventory.begun_at - CONFIRMATION)
@@ -122,7 +123,9 @@ def list_orphans(inventory: Inventory, *, before: datetime) -> Iterator[Row[Any]
         and_(is_settled, or_(is_upload, File.storage_key != ENTRIES.c.key)),
         and_(is_upload, is_open, is_other),
     )
-    query = select(ENTRIES).select_from(ENTRIES).outerjoin(File, File.uuid == ENTRIES.c.file_uuid)
+    is_deletion = and_(AuditEvent.entity_uuid == ENTRIES.c.file_uuid, AuditEvent.event == "file.deleted")
+    deleted_at = select(func.max(AuditEvent.at)).where(is_deletion).scalar_subquery().label("deleted_at")
+    query: Query = select(ENTRIES, deleted_at).outerjoin(File, File.uuid == ENTRIES.c.file_uuid)
     for page in read_pages(inventory.db, query.where(is_orphan, ENTRIES.c.changed_at < before), ENTRIES.c.id):
         yield from page
 

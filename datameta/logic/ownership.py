@@ -51,7 +51,7 @@ def claim_store(sessions: sessionmaker[Session], storage: Storage) -> None:
 
     Raises ``StorageUnavailableError``.
     """
-    if storage.read_mark() is None and _is_empty(storage):
+    if is_unused(storage):
         with sessions.begin() as db:
             own = _lock(db)
         storage.write_mark(own.mark)
@@ -64,10 +64,23 @@ def adopt_store(sessions: sessionmaker[Session], storage: Storage) -> None:
     """
     own = _begin()
     with sessions.begin() as db:
-        statement = insert(AppSetting).values(key=KEY, value=_to_text(own))
-        db.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"value": statement.excluded.value}))
+        _set(db, own)
     storage.write_mark(own.mark)
     log.warning("the store was adopted by this database, as %s", own.site)
+
+
+def disown_store(sessions: sessionmaker[Session]) -> None:
+    """Let this database, which was restored, remove nothing from any store that holds content before it adopts it."""
+    with sessions.begin() as db:
+        _set(db, _begin())
+
+
+def is_unused(storage: Storage) -> bool:
+    """Say whether the store holds nothing, and is nobody's.
+
+    Raises ``StorageUnavailableError``.
+    """
+    return storage.read_mark() is None and _is_empty(storage)
 
 
 def find_obstacle(sessions: sessionmaker[Session], storage: Storage) -> str | None:
@@ -116,6 +129,11 @@ def _lock(db: Session) -> Ownership:
     db.execute(begun.on_conflict_do_nothing(index_elements=["key"]))
     value = db.scalars(select(AppSetting.value).where(AppSetting.key == KEY).with_for_update()).one()
     return Ownership(**json.loads(value))
+
+
+def _set(db: Session, own: Ownership) -> None:
+    statement = insert(AppSetting).values(key=KEY, value=_to_text(own))
+    db.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"value": statement.excluded.value}))
 
 
 def _read(db: Session) -> Ownership | None:

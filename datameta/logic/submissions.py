@@ -139,7 +139,7 @@ def create_submission(
         if rows:
             is_one = model.id == any_of([row.id for row in rows])
             _update(db, update(model).where(is_one).values(submission_id=submission.id))
-    _count_content(db, submission)
+    count_content(db, submission)
     blocks.add_blocks(db, submission, bundle.metadatasets, bundle.values)
     submitted = Submitted(submission, bundle.metadatasets, bundle.files)
     counts = {"metadatasets": len(bundle.metadatasets), "files": len(bundle.files)}
@@ -384,7 +384,7 @@ def list_files(
     return rows[:limit], make_cursor(rows[limit - 1].id) if len(rows) > limit else None
 
 
-def _count_content(db: Session, submission: Submission) -> None:
+def count_content(db: Session, submission: Submission) -> None:
     counted = {
         "metadataset_count": select(func.count()).where(MetaDataSet.submission_id == submission.id),
         "file_count": select(func.count()).where(File.submission_id == submission.id),

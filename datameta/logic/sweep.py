@@ -9,7 +9,7 @@ what is found                what is done
 ===========================  =======================================================
 new for 10 minutes           removed: the client never got an answer
 confirming for 2 minutes     confirmed again, to either end
-deleting for 2 minutes       bytes and row removed
+deleting for 2 minutes       row removed, and what was never confirmed
 announced, expired 1 hour    removed: its upload, single or in parts, takes no more
 verifying, 2 minutes alone   verified again: nobody reads it, and no job waits to
 failed for 7 days            removed
@@ -20,7 +20,8 @@ Once a day the store is compared with the rows:
 
 ===========================  =======================================================
 upload, no row               removed once it is 48 hours old
-object, no row               removed after 35 days (setting ``orphan_days``)
+object, no row               removed after 35 days (setting ``orphan_days``),
+                             counted from the deletion of its file
 confirmed, object missing    ALARM: written down and mailed, never repaired
 confirmed, of another size   ALARM, too
 missing, and there again     the alarm ends, and the content is read soon
@@ -121,13 +122,13 @@ def check_store(sessions: sessionmaker[Session], storage: Storage, *, orphan_day
 def find_removal(orphan: Row[Any], *, owned_since: datetime, orphan_days: int) -> datetime:
     """Return from when on an orphan may be removed.
 
-    An upload never was content. An object may be what a database does not know that was restored: it is kept for
-    ``orphan_days``, and as long once the store was adopted.
+    An upload never was content. An object is kept for ``orphan_days``, as a backup of the database may need it: after
+    its file was deleted, and as long once the store was adopted, when the database that was restored may not know it.
     """
     changed_at: datetime = orphan.changed_at
     if orphan.upload is not None:
         return changed_at + ORPHAN_AGE
-    return max(changed_at, owned_since) + timedelta(days=orphan_days)
+    return max(changed_at, orphan.deleted_at or changed_at, owned_since) + timedelta(days=orphan_days)
 
 
 def tell_of_damage(db: Session, vault: Vault) -> None:

@@ -214,7 +214,7 @@ def hash_content(storage: Storage, key: str, beat: Beat) -> Digests:
     Raises ``FileNotFoundError``, ``StorageUnavailableError`` after several attempts, and what ``beat`` raises.
     """
     md5, sha256, done, marked, beaten_at = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0, 0, time.monotonic()
-    with _read_ahead(_read_ranges(storage, key)) as chunks:
+    with _read_ahead(read_ranges(storage, key)) as chunks:
         for chunk in chunks:
             md5.update(chunk)
             sha256.update(chunk)
@@ -226,7 +226,7 @@ def hash_content(storage: Storage, key: str, beat: Beat) -> Digests:
     return Digests(md5.hexdigest(), sha256.hexdigest(), done)
 
 
-def _read_ranges(storage: Storage, key: str) -> Iterator[bytes]:
+def read_ranges(storage: Storage, key: str) -> Iterator[bytes]:
     """Yield an object's bytes; a range that breaks off is read on from there."""
     start, attempt = 0, 0
     while True:

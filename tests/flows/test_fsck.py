@@ -411,6 +411,21 @@ def test_claims_stay_right_whatever_their_fields_become(portal: Portal) -> None:
 # What changes meanwhile.
 
 
+def test_the_content_of_deleted_files_is_a_note_as_long_as_backups_need_it(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = portal.add_user()
+    for name in "ab":
+        lab.delete(f"/files/{lab.upload(name, b'ACGT')['id']['uuid']}")
+    [note], proofs = prove(portal)
+    assert (note.subject, note.is_wrong) == ("deleted files", False)
+    assert note.message == "the store has the content of 2 of them, 8 bytes"
+    assert not any(proof.wrong for proof in proofs)
+    for days, is_wrong in ((36, False), (38, True)):
+        monkeypatch.setattr(fsck, "utc_now", lambda days=days: datetime.now(UTC) + timedelta(days=days))
+        assert {finding.is_wrong for finding in prove(portal)[0]} == {is_wrong}
+
+
 def test_what_is_deleted_or_confirmed_meanwhile_does_not_count(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = portal.add_user()
     files = [announce(lab, name=name) for name in "ab"]
@@ -427,7 +442,7 @@ def test_what_is_deleted_or_confirmed_meanwhile_does_not_count(portal: Portal, m
 
     do_before(monkeypatch, portal.storage, "list_objects", act)
     assert messages(portal) == []
-    assert len(list(portal.storage.list_objects())) == 1
+    assert len(list(portal.storage.list_objects())) == 2
 
 
 def test_a_listing_that_lags_is_no_loss(portal: Portal, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import datameta
 from datameta import errors
 
 PACKAGE = Path(datameta.__file__).parent
-ABOVE_LOGIC = ("api", "web", "cli", "client", "commands", "jobs", "app", "checkup", "server", "security")
+ABOVE_LOGIC = ("api", "web", "cli", "client", "commands", "keeping", "jobs", "app", "checkup", "server", "security")
 SKIPPED = {"alembic"}
 
 

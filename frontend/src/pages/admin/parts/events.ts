@@ -45,6 +45,8 @@ export const EVENTS = {
     'service.changed',
     'setting.changed',
     'job.retried',
+    'site.imported',
+    'site.restored',
   ],
   data: [
     'submission.created',
