@@ -78,7 +78,9 @@ def installation(command: Callable[..., Any]) -> Callable[..., Any]:
 
     def run(home: Path | None, config: Path | None, **options: Any) -> Any:
         try:
-            return command(_read_settings(home, config), **options)
+            settings = _read_settings(home, config)
+            logs.configure(settings.log_level)
+            return command(settings, **options)
         except REFUSALS as error:
             raise click.ClickException(str(error)) from None
         except OperationalError as error:
@@ -119,6 +121,8 @@ def serve(settings: Settings, host: str, port: int, workers: int, no_worker: boo
     def read_again() -> Settings:
         """Return the settings as they are now, but for what the whole server goes by."""
         read = settle(_read_settings(files_named["home"], files_named["config"]))
+        logs.configure(read.log_level, read.log_format)
+        require_strength(read, host)
         return dataclasses.replace(read, **{name: getattr(settings, name) for name in FIXED})
 
     settings = settle(settings)
@@ -430,7 +434,6 @@ def _show_findings(findings: Iterable[StorageFinding]) -> bool:
 
 def _read_settings(home: Path | None, config: Path | None) -> Settings:
     settings = read_settings(_read_ini(config))
-    logs.configure(settings.log_level)
     return settings if home is None else dataclasses.replace(settings, home=home)
 
 

@@ -67,13 +67,14 @@ def find_weaknesses(settings: Settings) -> Iterator[tuple[str, str]]:
                 f"DATAMETA_{name.upper()} is weak: it has few different characters, or a word of an example. Make "
                 "one with 'openssl rand -hex 32'.",
             )
-    if settings.database_url:
-        url = make_url(settings.database_url)
-        password = str(url.password or "")
-        if password and (password.casefold() in DEFAULTS | {url.username, url.database} or is_word(password)):
+    for name, address in (
+        ("database_url", settings.database_url),
+        ("database_replica_url", settings.database_replica_url),
+    ):
+        if has_default_password(address):
             yield (
-                "database_url",
-                "DATAMETA_DATABASE_URL has a default password, which is the first that anybody tries. Give the "
+                name,
+                f"DATAMETA_{name.upper()} has a default password, which is the first that anybody tries. Give the "
                 "database's user another.",
             )
     if is_word(settings.smtp_password):
@@ -84,6 +85,15 @@ def find_weaknesses(settings: Settings) -> Iterator[tuple[str, str]]:
             f"DATAMETA_BCRYPT_COST is {settings.bcrypt_cost}, with which passwords are guessed too fast: set it to "
             f"{LOWEST_COST} or more, or leave it out.",
         )
+
+
+def has_default_password(address: str) -> bool:
+    """Say whether a database's address, if there is one, has a password that comes with it, or is its user's name."""
+    if not address:
+        return False
+    url = make_url(address)
+    password = str(url.password or "")
+    return bool(password) and (password.casefold() in DEFAULTS | {url.username, url.database} or is_word(password))
 
 
 def is_weak(secret: str) -> bool:

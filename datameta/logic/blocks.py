@@ -155,7 +155,9 @@ def may_hold(column: Any, possibilities: Iterable[Pieces]) -> ColumnElement[bool
 
 def may_hold_own(possibilities: Iterable[Pieces]) -> ColumnElement[bool]:
     """Return the condition on a block that what its sets themselves hold lets one of the possibilities through."""
-    return may_hold(SearchBlock.pieces, possibilities)
+    own = aliased(SearchBlock)
+    # By itself, behind OFFSET 0: else the database would rather look through the pieces of all blocks in another order.
+    return SearchBlock.id.in_(select(own.id).where(may_hold(own.pieces, possibilities)).offset(0))
 
 
 def may_hold_answer(service_ids: Iterable[int], possibilities: Iterable[Pieces]) -> Any:

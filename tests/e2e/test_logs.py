@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import subprocess
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,18 @@ import pyotp
 import pytest
 import requests
 
-from tests.e2e.conftest import DEADLINE_SECONDS, Api, Served, curl, run_datameta, run_main_job, serve, serve_cleanly
+from tests.e2e.conftest import (
+    DATAMETA,
+    DEADLINE_SECONDS,
+    Api,
+    Served,
+    curl,
+    make_environment,
+    run_datameta,
+    run_main_job,
+    serve,
+    serve_cleanly,
+)
 from tests.e2e.test_s3_rgw import make_store
 from tests.rgw import RGW
 from tests.unit.conftest import poll
@@ -234,6 +246,22 @@ def test_what_a_killed_portal_left_is_removed(watched: Served, tmp_path: Path) -
 
 
 def test_a_worker_alone_serves_its_own_metrics(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [DATAMETA, "worker", "--metrics-port", str(port), "--home", str(tmp_path / "home")]
+    with (tmp_path / "log").open("wb") as log:
+        worker = subprocess.Popen(command, stderr=log, env=make_environment())
+    try:
+        poll(lambda: "The worker is ready." in (tmp_path / "log").read_text())
+        status, body = curl(f"http://127.0.0.1:{port}/metrics")
+    finally:
+        worker.terminate()
+        assert worker.wait(DEADLINE_SECONDS) == 0
+    assert status == 200
+    assert b"# HELP datameta_job_seconds " in body
+
+
+def test_a_worker_whose_port_is_taken_says_so(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         refused = run_datameta("worker", "--metrics-port", str(port), "--home", str(tmp_path))

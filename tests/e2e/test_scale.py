@@ -178,9 +178,11 @@ def site() -> Iterator[Site]:
     # Not pytest's own, which PostgreSQL's user may not enter.
     folder = Path(tempfile.mkdtemp(prefix="scale-"))
     folder.chmod(0o711)
-    with run_site(folder, find_port(), processes=1) as site:
-        yield site
-    shutil.rmtree(folder)
+    try:
+        with run_site(folder, find_port(), processes=1) as site:
+            yield site
+    finally:
+        shutil.rmtree(folder)
 
 
 def kill(portal: Program, port: int) -> float:

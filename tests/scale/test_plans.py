@@ -106,6 +106,8 @@ def find_problems(plan: dict[str, Any]) -> Iterator[str]:
         read = (plan.get("Actual Rows", 0) + removed) * plan.get("Actual Loops", 0)
         if read > MOST_ROWS:
             yield f"{read:,} rows of {table} are looked at"
+    if "pieces" in plan.get("Filter", ""):
+        yield "all pieces of blocks are read"
     if plan["Node Type"].endswith("Sort"):
         [child] = children
         rows = child.get("Actual Rows", 0) * child.get("Actual Loops", 0)

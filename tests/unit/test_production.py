@@ -25,6 +25,7 @@ WEAK = [
     ("database_url", "postgresql+psycopg://portal:portal@db/x"),
     ("database_url", "postgresql+psycopg://portal:x@db/x"),
     ("database_url", "postgresql+psycopg://user:Password1!@db/x"),
+    ("database_replica_url", "postgresql+psycopg://reader:reader@replica/x"),
     ("smtp_password", "secret"),
     ("bcrypt_cost", 4),
 ]
