@@ -9,7 +9,6 @@ from threading import Thread
 import pytest
 
 from datameta import logs
-from datameta.credentials import make_token
 
 log = logging.getLogger("datameta.test")
 
@@ -113,7 +112,7 @@ def test_only_the_portal_logs_in_detail(stream: io.StringIO) -> None:
     assert len(read(stream)) == 1
 
 
-TOKEN = make_token()
+TOKEN = "w8vBtmH4pFb8KJjqfkErYtWrhFc1hYIDc79Qwn38sUeHmGkkW2UuxhAxWQoqIjEv"
 SIGNED = "https://s3.example.org/b/files/1?X-Amz-Credential=AKIA1&X-Amz-Signature=0f0f0f0f0f0f"
 
 
