@@ -94,6 +94,7 @@ setup(
             "playwright>=1.65",
             "pytest>=9.0",
             "pytest-cov>=7.0",
+            "pytest-rerunfailures>=16.3",
             "pytest-xdist>=3.8",
             "requests>=2.32",
             "ruff>=0.14",

@@ -74,6 +74,12 @@ def configure(level: str, form: str = "plain", stream: TextIO | None = None) -> 
     chosen = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(level=max(chosen, logging.INFO), handlers=[handler], force=True)
     logging.getLogger("datameta").setLevel(chosen)
+    logging.getLogger("alembic.runtime.migration").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Say whether Alembic tells of a change of the schema, not of every look at it."""
+    return not record.getMessage().startswith(("Context impl", "Will assume"))
 
 
 class JsonFormatter(logging.Formatter):

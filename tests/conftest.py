@@ -43,6 +43,7 @@ API = "/api/v1"
 LONGEST = (
     "tests/fuzz",
     "tests/e2e",
+    "tests/portal/test_transfers",
     "tests/portal",
     "tests/flows/test_state_machine",
     "tests/storage",

@@ -55,7 +55,7 @@ from datameta.logic.inventory import (
 )
 from datameta.logic.ownership import ADVICE, find_obstacle, get_owned_since
 from datameta.logic.records import hash_value, is_claimable, restore_value
-from datameta.logic.rulebook import list_fields
+from datameta.logic.rulebook import read_rulebook
 from datameta.logic.verification import hash_content
 from datameta.models import (
     SITE_SCOPE,
@@ -341,7 +341,7 @@ def _select_broken_sets(db: Session) -> Iterator[Query]:
         (_is_no_record(db, MetaDataSet.record), "its record holds something else than texts of fields"),
     ).outerjoin(Submission, Submission.id == MetaDataSet.submission_id)
     changed_at = _list_changes(db, "isFile", "service", "missingTerms")
-    for field in list_fields(db):
+    for field in read_rulebook(db).fields:
         if field.is_file:
             query, value, came_at = _select_values(field)
             message = literal(f"its field {field.name} names a file, and refers to none").label("message")
@@ -425,7 +425,7 @@ def _list_wanted(db: Session) -> Iterator[tuple[int, int, bytes, int, bool, bool
     """Yield the rows of ``WANTED``."""
     changed_at = _list_changes(db, "isSubmissionUnique", "service", "missingTerms")
     claimed = set(db.scalars(select(UniqueClaim.metadatum_id).where(UniqueClaim.scope != SITE_SCOPE).distinct()))
-    for field in list_fields(db):
+    for field in read_rulebook(db).fields:
         query, _, came_at = _select_values(field)
         if field.is_site_unique:
             for row in _stream(db, query):

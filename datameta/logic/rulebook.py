@@ -52,7 +52,7 @@ def load_rulebook(db: Session, *, lock: str | None = None) -> Rulebook:
     if lock is not None:
         # Locks are taken by id, like everywhere, so that nobody waits in a circle.
         db.execute(select(MetaDatum.id).order_by(MetaDatum.id).with_for_update(read=lock == "share"))
-    return _books.get(db, lambda: _read_rulebook(db))
+    return _books.get(db, lambda: read_rulebook(db))
 
 
 def list_fields(db: Session) -> tuple[Field, ...]:
@@ -111,7 +111,8 @@ def _read_version(db: Session) -> UUID | None:
     return None if row is None else row.version
 
 
-def _read_rulebook(db: Session) -> Rulebook:
+def read_rulebook(db: Session) -> Rulebook:
+    """Return the rulebook as it is read anew, whatever is kept."""
     rows = db.execute(select(*MetaDatum.__table__.columns).order_by(MetaDatum.order, MetaDatum.id)).all()
     words = defaultdict(list)
     for term in db.scalars(select(VocabularyTerm).order_by(VocabularyTerm.metadatum_id, VocabularyTerm.position)):

@@ -76,9 +76,12 @@ def read_mails(site: Site, to: str) -> list[EmailMessage]:
     return [mail for mail in mails if mail["To"] == to]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium; where nothing may be left out, its absence is a failure."""
+    """Debian's Chromium; where nothing may be left out, its absence is a failure.
+
+    One for each module: as long as Playwright runs, its event loop is that of the process, and no job's can be.
+    """
     path = shutil.which("chromium")
     for message in ([] if path else ["Chromium is not installed"]) + ([] if BUILT.exists() else ["run: make portal"]):
         (pytest.fail if os.environ.get("CI") else pytest.skip)(message)
