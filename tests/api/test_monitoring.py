@@ -288,7 +288,7 @@ def test_a_request_is_a_line_with_its_operation_and_no_address(
     portal: Portal, caplog: pytest.LogCaptureFixture
 ) -> None:
     lab = portal.add_user()
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, logger="datameta"):
         answer = lab.get("/files/DMF-12345678")
         portal.app.get("/health/live")
     records = [record for record in caplog.records if record.name == "datameta.access"]

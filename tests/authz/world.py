@@ -322,5 +322,6 @@ def _name(made: dict[str, Any]) -> Thing:
 _COLUMNS = text(
     "SELECT table_name, column_name FROM information_schema.columns JOIN information_schema.tables "
     "USING (table_schema, table_name) WHERE table_schema = 'public' AND table_type = 'BASE TABLE' "
+    "AND NOT (SELECT relispartition FROM pg_class WHERE oid = quote_ident(table_name)::regclass) "
     "ORDER BY table_name, ordinal_position"
 )
