@@ -33,8 +33,8 @@ SEAL_LOCK = 0x44415443
 CHECK_LOCK = 0x44415444
 REPORT_LOCK = 0x44415445
 
-TRUSTED_SECONDS = 1.0
-"""So long after its last use a connection is taken to be alive; after that it is tried before it is used."""
+TRUSTED_SECONDS = 0.1
+"""So long after its last use a connection is taken to be alive: no database restarts as quickly."""
 
 
 class Database:
