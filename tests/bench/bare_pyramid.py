@@ -1,5 +1,6 @@
 """Pyramid under waitress with as little as can be: a view that gives JSON, and one that inserts it as a row."""
 
+import logging
 import os
 import threading
 from typing import Any
@@ -49,6 +50,8 @@ def make_app() -> Any:
 
 
 if __name__ == "__main__":
+    # It would tell of each request that waits for a thread.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     server = create_server(make_app(), host="127.0.0.1", port=0, threads=CLIENTS)
     print(f"http://127.0.0.1:{server.effective_port}", flush=True)
     server.run()

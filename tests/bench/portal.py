@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import psycopg
+from psycopg.conninfo import make_conninfo
+
 COMMAND = str(Path(sys.executable).with_name("datameta"))
 SERVE = ["serve", "--port", "0", "--workers", "1", "--no-worker"]
 API = "/api/v1"
@@ -123,9 +126,10 @@ def running_bare() -> Iterator[str]:
 
 
 @contextmanager
-def running_bare_pyramid(database: str) -> Iterator[str]:
-    """Run Pyramid with as little as can be, in the database with this address."""
-    environment = {**os.environ, "BARE_DATABASE": database}
+def running_bare_pyramid(connection: psycopg.Connection[Any]) -> Iterator[str]:
+    """Run Pyramid with as little as can be, in the database of this connection."""
+    info = connection.info
+    environment = {**os.environ, "BARE_DATABASE": make_conninfo(info.dsn, password=info.password)}
     with _running([sys.executable, "-m", "tests.bench.bare_pyramid"], environment, None) as (_, line):
         yield line.strip()
 

@@ -42,7 +42,7 @@ def measure() -> Iterator[Figure]:
     with (
         running_portal() as portal,
         connected(portal) as connection,
-        running_bare_pyramid(connection.info.dsn) as bare,
+        running_bare_pyramid(connection) as bare,
     ):
         fields = make_fields(ALL_FIELDS)
         admin = portal.admin()
