@@ -152,7 +152,8 @@ def sign_in(page: Page, site: Site, who: str, path: str = "/") -> None:
     page.get_by_label("E-mail address").fill(email_of(who))
     page.get_by_label("Password", exact=True).fill(site.passwords[who])
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("button", name=re.compile("Sign out|Abmelden"))).to_be_visible()
+    # Beside a dialog, with which a page may open, everything else is hidden from who can't see it.
+    expect(page.get_by_role("button", name=re.compile("Sign out|Abmelden"), include_hidden=True)).to_be_visible()
 
 
 @contextmanager
