@@ -9,9 +9,9 @@ from datameta.logic.definitions import check_date_format
 from datameta.logic.records import compile_pattern
 from datameta.models import AppSetting, MetaDatum, Service, ServiceUser
 from datameta.released import report
-from datameta.released.target import Target, free_name, shorten
+from datameta.released.target import LONGEST_NAME, Target, free_name, name_rows, shorten
 
-LONGEST_NAME, LONGEST_TEXT, LONGEST_PATTERN, LONGEST_FORMAT = 255, 10_000, 1000, 100
+LONGEST_TEXT, LONGEST_PATTERN, LONGEST_FORMAT = 10_000, 1000, 100
 LONGEST_SHOWN = 200
 SETTINGS = {
     "user_agreement": "user_agreement",
@@ -31,18 +31,7 @@ def move_services(target: Target) -> None:
     """Bring the services over with their users."""
     rows = target.old.list_rows("services")
     known = target.find_known(Service, rows)
-    taken = set(target.db.scalars(select(Service.name)))
-    new = []
-    for row in rows:
-        if row.uuid in known:
-            continue
-        subject = f"service {row.site_id}"
-        name = shorten(row.name or row.site_id, LONGEST_NAME, target.report, subject, "name")
-        if name in taken:
-            name = free_name(name, taken, row.site_id)
-            target.report.remark(subject, f"another service here is called {row.name}; it is called {name}")
-        taken.add(name)
-        new.append({"uuid": row.uuid, "site_id": row.site_id, "name": name})
+    new = name_rows(target, Service, [(row, row.name or row.site_id) for row in rows if row.uuid not in known])
     added = target.add_rows(Service, new)
     known |= added
     target.ids.services = {row.id: known[row.uuid] for row in rows}

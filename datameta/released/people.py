@@ -13,9 +13,8 @@ from datameta.logic.addresses import is_address
 from datameta.logic.appsettings import get_setting
 from datameta.models import ApiKey, Group, OldPassword, Registration, User
 from datameta.released.old import to_utc
-from datameta.released.target import Target, free_name, shorten
+from datameta.released.target import LONGEST_NAME, Target, name_rows, shorten
 
-LONGEST_NAME = 255
 NO_FACTOR = "had a second factor, and has none here: set it up anew, or import with --second-factor-key"
 
 
@@ -23,18 +22,7 @@ def move_groups(target: Target) -> None:
     """Bring the groups over; where another group here has a name, the site id is added to it."""
     rows = target.old.list_rows("groups")
     known = target.find_known(Group, rows)
-    taken = set(target.db.scalars(select(Group.name)))
-    new = []
-    for row in rows:
-        if row.uuid in known:
-            continue
-        subject = f"group {row.site_id}"
-        name = shorten(row.name, LONGEST_NAME, target.report, subject, "name")
-        if name in taken:
-            name = free_name(name, taken, row.site_id)
-            target.report.remark(subject, f"another group here is called {row.name}; it is called {name}")
-        taken.add(name)
-        new.append({"uuid": row.uuid, "site_id": row.site_id, "name": name})
+    new = name_rows(target, Group, [(row, row.name) for row in rows if row.uuid not in known])
     known |= target.add_rows(Group, new)
     target.ids.groups = {row.id: known[row.uuid] for row in rows}
     target.report.count("groups", found=len(rows), new=len(new))

@@ -10,13 +10,14 @@ from sqlalchemy import Row, and_, func, insert, select
 from sqlalchemy.orm import Session
 
 from datameta.identifiers import any_of
-from datameta.models import AuditEvent
+from datameta.models import AuditEvent, Group, Service
 from datameta.models.base import HasSiteId, HasUuid
 from datameta.released.old import OldPortal, OldPortalError
 from datameta.released.report import Report
 from datameta.settings import Settings
 from datameta.vault import Vault
 
+LONGEST_NAME = 255
 REMOVALS = ("key.revoked", "registration.answered", "registration.lapsed", "metadataset.deleted", "file.deleted")
 
 
@@ -98,3 +99,21 @@ def free_name(name: str, taken: Mapping[str, Any] | set[str], suffix: str, longe
 def read_now(db: Session) -> datetime:
     """Return the database's clock."""
     return db.scalars(select(func.now())).one()
+
+
+def name_rows(
+    target: Target, model: type[Service] | type[Group], names: Iterable[tuple[Any, str]]
+) -> list[dict[str, Any]]:
+    """Return the rows to add for services or groups, each there with its name; a taken name gets the site id, too."""
+    what = model.__name__.lower()
+    taken = set(target.db.scalars(select(model.name)))
+    new = []
+    for row, wanted in names:
+        subject = f"{what} {row.site_id}"
+        name = shorten(wanted, LONGEST_NAME, target.report, subject, "name")
+        if name in taken:
+            name = free_name(name, taken, row.site_id)
+            target.report.remark(subject, f"another {what} here is called {row.name}; it is called {name}")
+        taken.add(name)
+        new.append({"uuid": row.uuid, "site_id": row.site_id, "name": name})
+    return new
