@@ -44,6 +44,7 @@ from datameta.production import require_strength
 from datameta.settings import Settings, SettingsError, list_given, read_settings
 from datameta.storage import Finding as StorageFinding
 from datameta.storage import Storage, open_storage
+from datameta.supervisor import tell_ready
 from datameta.vault import open_vault
 
 THREADS = 8
@@ -149,6 +150,7 @@ def serve(settings: Settings, host: str, port: int, workers: int, no_worker: boo
         def announce(address: str) -> None:
             click.echo(f"DataMeta {__version__} serves {settings.base_url} (listening on {address}).")
             click.echo(lines, nl=False)
+            tell_ready()
 
         code = server.serve(
             open_worker,
@@ -190,6 +192,7 @@ def worker(settings: Settings, once: bool, metrics_host: str, metrics_port: int 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop())
         click.echo("The worker is ready.", err=True)
+        tell_ready()
 
     with _open_database(settings) as database:
         site = _open_site(settings, database, open_tested_storage(settings, database.url))

@@ -228,3 +228,12 @@ def await_end(line: socket.socket, stop: Callable[[], None], describe_rest: Call
     time.sleep(GRACE_SECONDS)
     logger.warning("cut off %s after %d seconds", describe_rest(), GRACE_SECONDS)
     os._exit(0)
+
+
+def tell_ready() -> None:
+    """Tell whoever started this process and waits for it, as systemd does (sd_notify), that it is ready."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address:
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+            # Linux has sockets without a file, whose name begins with a null.
+            line.sendto(b"READY=1", "\0" + address[1:] if address.startswith("@") else address)

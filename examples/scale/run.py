@@ -314,6 +314,7 @@ def run_site(folder: Path, port: int = 8080, processes: int = 2) -> Iterator[Sit
         for number in range(PORTALS, -1, -1):
             configuration = configuration.replace(f"127.0.0.1:{8080 + number}", f"127.0.0.1:{port + number}")
         (folder / "nginx.conf").write_text(configuration, "utf-8")
+        shutil.copy(HERE.parent / "nginx" / "datameta-proxy.conf", folder)
         stack.callback(_end, [nginx], signal.SIGQUIT)
         nginx.start()
         nginx.await_that(lambda: _answers(site.address))

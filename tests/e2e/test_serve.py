@@ -21,7 +21,17 @@ from urllib.parse import urlsplit
 import pytest
 
 from datameta.clock import to_wire, utc_now
-from tests.e2e.conftest import DATAMETA, DEADLINE_SECONDS, Api, Served, run_main_job, send, serve, serve_cleanly
+from tests.e2e.conftest import (
+    DATAMETA,
+    DEADLINE_SECONDS,
+    Api,
+    Served,
+    make_environment,
+    run_main_job,
+    send,
+    serve,
+    serve_cleanly,
+)
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -230,3 +240,28 @@ def test_a_reload_takes_up_the_settings_file_and_a_wrong_one_changes_nothing(tmp
         assert "datameta.api_key_max_days must be a whole number" in served.log
         assert add_key() == 400
         assert served.stop() == 0
+
+
+@pytest.mark.parametrize("name", ["a file", pytest.param("none", marks=on_linux)])
+def test_whoever_starts_it_is_told_when_it_is_ready(tmp_path: Path, name: str) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+        # Without a name, Linux gives it one that is no file's.
+        line.bind(str(tmp_path / "notify") if name == "a file" else "")
+        line.settimeout(DEADLINE_SECONDS)
+        place = line.getsockname()
+        variables = {"NOTIFY_SOCKET": place if isinstance(place, str) else "@" + place[1:].decode("ascii")}
+        with serve_cleanly(tmp_path / "home", tmp_path, variables=variables):
+            assert line.recv(100) == b"READY=1"
+
+
+def test_a_worker_says_when_it_is_ready(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+        line.bind(str(tmp_path / "notify"))
+        line.settimeout(DEADLINE_SECONDS)
+        environment = make_environment(NOTIFY_SOCKET=str(tmp_path / "notify"))
+        worker = subprocess.Popen([DATAMETA, "worker", "--home", tmp_path / "home"], env=environment)
+        try:
+            assert line.recv(100) == b"READY=1"
+        finally:
+            worker.terminate()
+            assert worker.wait(DEADLINE_SECONDS) == 0
