@@ -18,7 +18,7 @@ SETS ?= 1000000
 PORTAL := datameta/web/portal/index.html
 FRONTEND := $(shell find frontend -type f -not -path '*/node_modules/*' -not -name schema.d.ts 2>/dev/null)
 
-.PHONY: run portal test test-portal test-scale check test-faults soak-faults fuzz bench docs screenshots pictures lock sbom audit clean
+.PHONY: run portal test test-portal test-scale check test-faults soak-faults fuzz bench docs screenshots pictures dist lock sbom audit clean
 
 ## run: serve a demo portal on http://127.0.0.1:8080
 run: $(VENV)/.installed $(PORTAL)
@@ -59,7 +59,7 @@ test-scale: $(VENV)/.installed-test
 ## test-faults: what is killed, stopped, frozen and cut off loses nothing (KILLS=150, SEED=the time)
 test-faults: $(VENV)/.installed-test
 	$(BIN)/python -m tests.faults --kills $(KILLS) --seed $(SEED)
-	$(BIN)/python -m pytest -q -m faults tests/faults tests/e2e/test_scale.py
+	$(BIN)/python -m pytest -q -m faults tests/faults tests/e2e/test_scale.py tests/e2e/test_install.py
 	DATAMETA_RESUME_BYTES=5000000000 $(BIN)/python -m pytest -q tests/e2e/test_resume.py
 
 ## soak-faults: the same for an hour and more, with uploads to the store and through the portal (KILLS=5000)
@@ -89,6 +89,10 @@ screenshots: $(VENV)/.installed-test $(PORTAL)
 ## pictures: renew docs/pictures with LibreOffice (Debian's libreoffice-calc-nogui and poppler-utils)
 pictures: $(VENV)/.installed-test
 	$(BIN)/python -m tests.sheets.pictures
+
+## dist: build the release into dist/: the source distribution, and from that the wheel
+dist: $(VENV)/.installed-test
+	$(BIN)/python -m build
 
 ## lock: renew the lock files from the floors in setup.py
 lock: $(VENV)/.installed-test

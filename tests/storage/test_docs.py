@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -36,24 +37,29 @@ def make_user(rgw: RGW, name: str) -> tuple[str, str]:
     return key["access_key"], key["secret_key"]
 
 
-def test_documented_set_up_of_ceph(rgw: RGW, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    set_credentials(monkeypatch, rgw.access_key, rgw.secret_key)
-    settings = s3_settings(tmp_path, rgw.endpoint, base_url="https://data.example.org")
-    owner, bucket = make_s3(settings)._client, settings.s3_bucket
+def set_up_bucket(owner: Any, bucket: str, folder: Path) -> None:
+    """Give an owner's bucket the documents of the page, by which it is the portal's."""
     commands = re.findall(r"```bash\n(.*?)```", DOCS, re.S)
     [make_policy] = [
         block[block.index("principal=") : block.index("s3api create")] for block in commands if "sed " in block
     ]
-    subprocess.run(["bash", "-e", "-c", commands[0] + make_policy], cwd=tmp_path, check=True)
+    subprocess.run(["bash", "-e", "-c", commands[0] + make_policy], cwd=folder, check=True)
 
     def load(name: str) -> str:
-        text = (tmp_path / name).read_text()
+        text = (folder / name).read_text()
         return re.sub(r"(arn:aws:s3:::)datameta", rf"\g<1>{bucket}", text)
 
     owner.put_bucket_policy(Bucket=bucket, Policy=load("bucket-policy.json"))
     owner.put_bucket_cors(Bucket=bucket, CORSConfiguration=json.loads(load("cors.json")))
     owner.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=json.loads(load("lifecycle.json")))
     owner.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+
+
+def test_documented_set_up_of_ceph(rgw: RGW, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_credentials(monkeypatch, rgw.access_key, rgw.secret_key)
+    settings = s3_settings(tmp_path, rgw.endpoint, base_url="https://data.example.org")
+    owner, bucket = make_s3(settings)._client, settings.s3_bucket
+    set_up_bucket(owner, bucket, tmp_path)
 
     set_credentials(monkeypatch, *make_user(rgw, "datameta"))
     storage = open_storage(settings)
