@@ -170,9 +170,10 @@ def make_wheels(folder: Path) -> None:
         ignored = shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "var", "tests", "node_modules", "portal")
         shutil.copytree(REPOSITORY, source, ignore=ignored, symlinks=True)
         # First the source distribution, and from that the wheel.
-        subprocess.run([sys.executable, "-m", "build", "--outdir", folder, source], check=True, stdout=subprocess.PIPE)
+        subprocess.run([sys.executable, "-m", "build", "--outdir", folder, source], check=True, capture_output=True)
     download = ["download", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:", "--dest", folder]
-    subprocess.run([sys.executable, "-m", "pip", *download, "-r", REPOSITORY / "requirements.lock"], check=True)
+    lock = REPOSITORY / "requirements.lock"
+    subprocess.run([sys.executable, "-m", "pip", *download, "-r", lock], check=True, capture_output=True)
     [wheel] = folder.glob("datameta-2.0.0-*.whl")
     with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(Path(str(wheel).replace("2.0.0", "2.0.1")), "w") as new:
         for name in old.namelist():
@@ -185,24 +186,15 @@ def make_wheels(folder: Path) -> None:
 def make_certificates(folder: Path) -> None:
     """Fill a folder with an authority, and the site's key and certificate by it."""
     folder.mkdir()
-    common = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-noenc",
-        "-days",
-        "30",
-    ]
-    for words in (
-        ["-subj", "/CN=Authority", "-keyout", "ca.key", "-out", "ca.pem"],
-        ["-subj", f"/CN={HOST}", "-addext", f"subjectAltName=DNS:{HOST}",
-         "-addext", "basicConstraints=critical,CA:FALSE", "-CA", "ca.pem", "-CAkey", "ca.key", "-keyout", "privkey.pem", "-out", "fullchain.pem"],
-    ):  # fmt: skip
-        subprocess.run([*common, *words], cwd=folder, check=True, capture_output=True)
+    common = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -days 30".split()
+
+    def make(name: str, *words: str) -> None:
+        subprocess.run([*common, "-subj", f"/CN={name}", *words], cwd=folder, check=True, capture_output=True)
+
+    make("Authority", "-keyout", "ca.key", "-out", "ca.pem")
+    signer = ["-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "basicConstraints=critical,CA:FALSE"]
+    names = ["-addext", f"subjectAltName=DNS:{HOST}"]
+    make(HOST, *signer, *names, "-keyout", "privkey.pem", "-out", "fullchain.pem")
 
 
 @pytest.fixture
@@ -328,6 +320,7 @@ def test_the_page_leads_to_a_running_portal_and_back(machine: Machine, tmp_path:
     assert machine.run("stat -c %a%U /var/backups/datameta").strip() == "700datameta"
     with unnoticed(lambda: machine.ask("/api/v1/rpc/whoami", token=key)[0] == 200):
         machine.run("systemctl reload 'datameta-portal@*'")
+        machine.run("timeout 60 grep -q -m 2 reloaded <(journalctl --follow --lines=all -u 'datameta-portal@*')")
     assert machine.read_version() == "2.0.0"
     with unnoticed(lambda: machine.ask("/api/v1/rpc/whoami", token=key)[0] == 200):
         machine.follow(page["Upgrade"])
@@ -356,7 +349,7 @@ def test_the_page_leads_to_a_running_portal_and_back(machine: Machine, tmp_path:
     # And away with it, first the programs, then the data.
     [programs, data] = page["Remove it"]
     machine.follow([programs])
-    left = "find /etc /opt /usr/local /var/lib /run -path /run/udev -prune -o -name '*datameta*' -print"
+    left = "find /etc /opt /usr/local /var/lib -name '*datameta*'"
     assert set(machine.run(left).split()) - {"/var/lib/datameta"} <= {"/etc/datameta"}
     machine.follow([data])
     assert machine.run(left) == ""
