@@ -3,10 +3,12 @@
 No container engine is needed. ``test_install.py`` runs the units and nginx's site.
 """
 
+import configparser
 import ipaddress
 import json
 import re
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -284,3 +286,24 @@ def test_nginx_takes_a_site(tmp_path: Path, site: str) -> None:
     command = ["nginx", "-t", "-q", "-e", "stderr", "-p", f"{tmp_path}/", "-c", "nginx.conf"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env={"PATH": "/usr/sbin:/usr/bin"})
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_page_names_commands_and_settings_that_there_are(tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs" / "install.md").read_text("utf-8")
+    lines = re.findall(r"^(?:datameta-admin|docker compose exec portal1? datameta) (.*)$", page, re.M)
+    assert len(lines) > 10
+    for line in lines:
+        require_command(shlex.split(line))
+    [ini] = re.findall(r"^cat > /etc/datameta/portal.ini <<END\n(.*?)^END$", page, re.M | re.S)
+    (tmp_path / "secret").write_text(secrets.token_hex(32))
+    parser = configparser.ConfigParser()
+    parser.read_string(re.sub(r"/etc/datameta/\w+", str(tmp_path / "secret"), ini).replace("$STORE", "https://s3"))
+    settings = read_settings(dict(parser["app:main"]), {})
+    assert list(find_weaknesses(settings)) == []
+    # Processes of two portals and a worker share the connections that Debian's PostgreSQL has by default.
+    assert (2 * 2 + 1) * 2 * settings.database_pool < 100
+    # nginx asks the portals that are started, from the address that they trust.
+    started = set(re.findall(r"datameta-portal@(\d+)", page))
+    site = (EXAMPLES / "nginx" / "datameta.conf").read_text("utf-8")
+    assert set(re.findall(r"server 127\.0\.0\.1:(\d+) ", site)) == started
+    assert settings.trusted_proxies == (ipaddress.ip_network("127.0.0.1"),)

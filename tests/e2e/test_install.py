@@ -186,7 +186,18 @@ def make_wheels(folder: Path) -> None:
 def make_certificates(folder: Path) -> None:
     """Fill a folder with an authority, and the site's key and certificate by it."""
     folder.mkdir()
-    common = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -days 30".split()
+    common = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-noenc",
+        "-days",
+        "30",
+    ]
 
     def make(name: str, *words: str) -> None:
         subprocess.run([*common, "-subj", f"/CN={name}", *words], cwd=folder, check=True, capture_output=True)
