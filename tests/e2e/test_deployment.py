@@ -20,6 +20,7 @@ import compose_spec
 import pytest
 import yaml
 
+from datameta.api import PREFIX
 from datameta.checkup import find_unknown
 from datameta.cli import main
 from datameta.production import find_weaknesses
@@ -286,6 +287,14 @@ def test_nginx_takes_a_site(tmp_path: Path, site: str) -> None:
     command = ["nginx", "-t", "-q", "-e", "stderr", "-p", f"{tmp_path}/", "-c", "nginx.conf"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env={"PATH": "/usr/sbin:/usr/bin"})
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_nginx_lets_the_bodies_of_uploads_flow() -> None:
+    text = (EXAMPLES / "nginx" / "datameta-proxy.conf").read_text("utf-8")
+    [uploads] = re.findall(rf"location {PREFIX}/upload/ {{(.*?)}}", text, re.S)
+    assert "proxy_request_buffering off;" in uploads
+    assert "client_max_body_size 0;" in text
+    assert "non_idempotent" not in re.sub("#.*", "", text)
 
 
 def test_the_page_names_commands_and_settings_that_there_are(tmp_path: Path) -> None:

@@ -163,12 +163,24 @@ class Machine:
         return str(version, "ascii")
 
 
+def copy_context(folder: Path) -> None:
+    """Copy what the image is built from: what ``.dockerignore`` leaves of the repository."""
+    lines = (REPOSITORY / ".dockerignore").read_text("utf-8").splitlines()
+    for path in (REPOSITORY / line[1:] for line in lines if line.startswith("!")):
+        if path.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", "node_modules")
+            shutil.copytree(path, folder / path.name, ignore=ignored, symlinks=True)
+        else:
+            shutil.copy(path, folder)
+    shutil.rmtree(folder / "datameta" / "web" / "portal", ignore_errors=True)
+
+
 def make_wheels(folder: Path) -> None:
     """Fill a folder with this release, the next one, and all that they need."""
     with tempfile.TemporaryDirectory() as place:
         source = Path(place, "source")
-        ignored = shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "var", "tests", "node_modules", "portal")
-        shutil.copytree(REPOSITORY, source, ignore=ignored, symlinks=True)
+        source.mkdir()
+        copy_context(source)
         # First the source distribution, and from that the wheel.
         subprocess.run([sys.executable, "-m", "build", "--outdir", folder, source], check=True, capture_output=True)
     download = ["download", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:", "--dest", folder]
@@ -288,6 +300,13 @@ def test_the_page_leads_to_a_running_portal_and_back(machine: Machine, tmp_path:
         printed = machine.follow(page[title])
     assert json.loads(printed)["parts"] == dict.fromkeys(("database", "migrations", "storage", "worker"), "ok")
     machine.run("systemd-analyze security --threshold=20 datameta-worker datameta-portal@8081")
+
+    # The browser application came with the wheel.
+    status, start = machine.ask("/")
+    assert status == 200
+    scripts = re.findall(r'<script [^>]*src="(.*?)"', str(start, "utf-8"))
+    assert scripts
+    assert {machine.ask(script)[0] for script in scripts} == {200}
 
     # Somebody signs in, by a name of which browsers learn that it is only to be asked by TLS.
     headers = tmp_path / "headers"
