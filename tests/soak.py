@@ -21,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -92,6 +92,11 @@ class User:
                 self.ask(name, "GET", API + READS[name].format(group=self._group))
             time.sleep(self._random.expovariate(1 / PAUSE_SECONDS))
 
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
     def submit(self) -> None:
         """Send a file, and submit it with a set."""
         self._made += 1
@@ -122,7 +127,7 @@ class User:
             self._connection.request(method, path, body or None, sent)
             answer = self._connection.getresponse()
             content = answer.read()
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             self._connection.close()
             self._record.failures.append(f"{name}: {type(error).__name__}")
             return None
@@ -137,8 +142,10 @@ def run(seconds: float, users: int = USERS, tell: Callable[[str], None] = lambda
     """Let users work for so long; ``tell`` hears each minute how it goes."""
     record = Record()
     with running_portal(serve=SERVE) as portal:
+        admin = portal.admin()
         for definition in make_fields(12):
-            portal.admin().call("POST", "/metadata", definition)
+            admin.call("POST", "/metadata", definition)
+        admin.connection.close()
         begun = time.monotonic()
         ended = threading.Event()
         watching = threading.Thread(target=_watch, args=(portal, record, ended, tell))
