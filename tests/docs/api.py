@@ -19,9 +19,11 @@ Made by `make docs` from requests that a test sends; ids, times and secrets are 
 [openapi.yaml](../openapi.yaml) is the whole truth, also served at `/api/v1/` to try it; [errors.md](errors.md) lists
 what can be refused. Bash can run these lines after
 
-    URL=https://datameta.example.org/api/v1
-    KEY=…              # an API key; ADMIN_KEY is a site admin's, BOT_KEY that of a service's user
-    COOKIE=… CSRF=…    # from `POST /sessions`: the cookie `datameta` and the `csrfToken`
+```sh
+URL=https://datameta.example.org/api/v1
+KEY=…              # an API key; ADMIN_KEY is a site admin's, BOT_KEY that of a service's user
+COOKIE=… CSRF=…    # from `POST /sessions`: the cookie `datameta` and the `csrfToken`
+```
 """
 SHOWN_URL = "https://datameta.example.org"
 SHOWN_HEADERS = ("DataMeta-Affected", "Link", "Set-Cookie", "Content-Disposition")
