@@ -13,13 +13,11 @@ from typing import Any
 import pytest
 
 from tests.client.conftest import serve_behind_proxy
-from tests.docs import check_document
 from tests.e2e.conftest import RECORD, REPOSITORY, Api, Served, make_environment
 from tests.faults.proxy import Once, Proxy, Way, answer, pass_all
 from tests.unit.conftest import poll
 
 BOT = REPOSITORY / "examples/bot/bot.py"
-PAGE = REPOSITORY / "docs/tutorial-bot.md"
 
 
 @pytest.fixture(scope="module")
@@ -152,11 +150,3 @@ def test_what_another_bot_took_stays_its_own(site: Site) -> None:
         [later] = site.submit("bot-later").values()
         assert poll(lambda: site.read_accession(later)) == "ACC-bot-later"
         assert bot.poll() is None
-
-
-def test_the_bot_has_forty_lines_and_stands_in_the_tutorial() -> None:
-    code = BOT.read_text("utf-8")
-    assert code.count("\n") <= 40
-    text = PAGE.read_text("utf-8")
-    before, rest = text.split("```python\n", 1)
-    check_document(PAGE.name, before + "```python\n" + code + rest[rest.index("```\n") :])
