@@ -6,6 +6,7 @@ has a test of its own, ``ELSEWHERE`` says which. What a reader puts in the place
 
 import ast
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -64,6 +65,7 @@ ASIDE = {
 """Lines, and sections of a page, that are not run."""
 LANGUAGES = {"sh", "bash", "json", "python", "http", "ini", "text"}
 SHELL = ("sh", "bash")
+ENDS = (";", "|", "&&", "||")
 OF_DEMO = {"client.md", "sheets.md"}
 """Pages whose reader has a sheet `run7.xlsx`, its files in `run7`, and others in `run42`."""
 PRELUDE = """
@@ -186,7 +188,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     folder = tmp_path_factory.mktemp("reader")
     (folder / "backups").mkdir()
     home = folder / "home"
-    with embedded.running(home, durable=False) as url, serve_cleanly(folder / "demo", folder, "--demo") as served:
+    with embedded.running(home) as url, serve_cleanly(folder / "demo", folder, "--demo") as served:
         migrations.upgrade(url)
         run_main_job(served.open_lab(), served.open_bot(), "before")
         yield Reader(folder, served, home, sqlalchemy.make_url(url))
@@ -267,11 +269,12 @@ def list_commands(text: str) -> Iterator[list[str]]:
     """Yield the words of each command, without what only bash itself understands."""
     text = re.sub(r"cat > \S+ <<'?END'?\n.*?\nEND", "", text, flags=re.DOTALL).replace("\\\n", " ")
     for line in text.splitlines():
-        for part in re.split(r"&&|\|\||[|;]", strip_comment(line)):
-            words = shlex.split(part)
-            while words and ("=" in words[0] or words[0] in ("export", "sudo")):
-                words.pop(0)
-            if words:
+        read = shlex.shlex(strip_comment(line), posix=True, punctuation_chars=";&|")
+        read.commenters = ""
+        read.whitespace_split = True
+        for is_end, group in itertools.groupby(read, lambda word: word in ENDS):
+            words = list(itertools.dropwhile(lambda word: "=" in word or word == "export", group))
+            if words and not is_end:
                 yield words
 
 
