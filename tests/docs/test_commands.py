@@ -126,16 +126,16 @@ class Reader:
             "DMS-12345678": lab.call("GET", "/submissions?limit=1")[0]["id"]["site"],
             "DMP-12345678": service,
             "/data/run7": "run7",
-            "/backups/": f"{self.folder}/backups/",
-            "/etc/datameta/": f"{self.folder}/",
-            "/srv/datameta": f"{self.folder}/srv",
+            "/backups/": "backups/",
+            "/etc/datameta/": "./",
+            "/srv/datameta": "srv",
             "portal.ini": f"{ROOT}/development.ini",
         }
 
     def prepare(self, page: str) -> Path:
         """Make the folder to work in."""
         folder = self.folder / page
-        folder.mkdir()
+        (folder / "backups").mkdir(parents=True)
         if page in OF_DEMO:
             sample = page.removesuffix(".md")
             for name in (f"run7/{sample}_R1.fq", f"run42/{sample}_R1.fastq.gz", f"run42/{sample}_R2.fastq.gz"):
@@ -186,7 +186,6 @@ class Reader:
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     folder = tmp_path_factory.mktemp("reader")
-    (folder / "backups").mkdir()
     home = folder / "home"
     with embedded.running(home) as url, serve_cleanly(folder / "demo", folder, "--demo") as served:
         migrations.upgrade(url)
