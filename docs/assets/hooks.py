@@ -9,6 +9,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[2]
 PAGES = {"CHANGES.md": "changes.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md"}
 LINK = re.compile(r"(?<=\]\()\.\./([^)#]+)")
+NAMED_BY_FILE = re.compile(r"\[[\w./-]+\.md\](?=\(([\w./-]+\.md)\))")
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -26,6 +27,12 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **more: Any) -> str:
-    """Let links to what is outside of docs/ lead to where it is in the site; a wrong one stays, and is found."""
-    return LINK.sub(lambda match: PAGES.get(match[1], f"files/{match[1]}"), markdown)
+def on_page_markdown(markdown: str, files: Files, **more: Any) -> str:
+    """Let links to what is outside of docs/ lead to where it is in the site, and call pages by their titles."""
+
+    def name(match: re.Match[str]) -> str:
+        file = files.get_file_from_path(match[1])
+        return f"[{file.content_string.partition(chr(10))[0].removeprefix('# ')}]" if file else match[0]
+
+    markdown = LINK.sub(lambda match: PAGES.get(match[1], f"files/{match[1]}"), markdown)
+    return NAMED_BY_FILE.sub(name, markdown)
