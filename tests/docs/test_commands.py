@@ -1,7 +1,8 @@
 """Every command in the documents is run, page by page and in order, as by a reader with a demo portal and a site.
 
 The rule: a command is run, or it stands in ``ASIDE`` with the reason, and then what it names must exist. Of a page that
-has a test of its own, ``ELSEWHERE`` says which. What a reader puts in the place of an example is in ``STANDS_FOR``.
+has a test of its own, ``ELSEWHERE`` says which. What a reader puts in the place of an example is in
+``Reader.stands_for``.
 """
 
 import ast
@@ -242,17 +243,20 @@ def write_script(blocks: list[Block], stands_for: dict[str, str]) -> str:
         for example, own in stands_for.items():
             text = text.replace(example, own)
         unknown = [line for line in text.splitlines() if "…" in strip_comment(line)]
-        assert unknown == [], f"{block.page}: STANDS_FOR has nothing for this"
+        assert unknown == [], f"{block.page}: nobody knows what stands for this"
         script += f"echo '{block.page}:{block.line}' >&2\n{text}\n"
     return script
 
 
-@pytest.mark.parametrize("page", BLOCKS)
-def test_every_command_of_a_page_is_run(reader: Reader, page: str) -> None:
+def list_run(page: str) -> list[Block]:
+    """Return the blocks of a page in which there is something to run."""
     blocks = [block for block in BLOCKS[page] if block.language in SHELL and not block.is_aside]
-    commands = [line for block in blocks for line in block.text.splitlines() if not is_aside(line)]
-    if not any(map(strip_comment, commands)):
-        return
+    return [block for block in blocks if any(not is_aside(line) for line in block.text.splitlines())]
+
+
+@pytest.mark.parametrize("page", [page for page in BLOCKS if list_run(page)])
+def test_every_command_of_a_page_is_run(reader: Reader, page: str) -> None:
+    blocks = list_run(page)
     done = reader.run(page, write_script(blocks, reader.stands_for()))
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
 
