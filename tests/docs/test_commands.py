@@ -34,7 +34,7 @@ from tests.docs import DOCS
 from tests.e2e.conftest import DATAMETA, Served, make_environment, run_main_job, serve_cleanly
 
 ROOT = DOCS.parent
-SECONDS = 120
+SECONDS = 300
 ELSEWHERE = {
     "api.md": "made of requests that tests/docs/test_api.py sends; here its lines are compared with the contract",
     "install.md": "followed word for word by a test of its own",
@@ -71,9 +71,11 @@ OF_DEMO = {"client.md", "sheets.md"}
 """Pages whose reader has a sheet `run7.xlsx`, its files in `run7`, and others in `run42`."""
 PRELUDE = """
 until_it_serves() {
-  PYTHONUNBUFFERED=1 "$@" > served & local pid=$!
-  until grep -q ' serves ' served; do kill -0 $pid; sleep 0.1; done
-  kill $pid; wait $pid
+  exec 3< <(PYTHONUNBUFFERED=1 exec "$@")
+  local pid=$!
+  grep -qm 1 ' serves ' <&3
+  kill $pid
+  wait $pid
 }
 in_a_new_database() {
   local name=new_$RANDOM
