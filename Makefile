@@ -19,11 +19,14 @@ H ?= 8
 PORTAL := datameta/web/portal/index.html
 FRONTEND := $(shell find frontend -type f -not -path '*/node_modules/*' -not -name schema.d.ts 2>/dev/null)
 
-.PHONY: run portal test test-portal test-scale check test-faults soak-faults soak fuzz bench docs screenshots pictures lock sbom audit clean
+.PHONY: run develop portal test test-portal test-scale check test-faults soak-faults soak fuzz bench docs screenshots pictures lock sbom audit clean
 
 ## run: serve a demo portal on http://127.0.0.1:8080
 run: $(VENV)/.installed $(PORTAL)
 	$(BIN)/datameta serve --demo
+
+## develop: what is needed to change it: tests, linters, types, the browser application
+develop: $(VENV)/.installed-test $(PORTAL)
 
 ## portal: build the browser application anew
 portal: $(VENV)/.installed
@@ -82,10 +85,11 @@ fuzz: $(VENV)/.installed-test
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench
 
-## docs: renew docs/errors.md, docs/api.md and docs/authorisation.md from the code and the tests
+## docs: renew what is made from the code and the tests (errors, API, rights, settings), and build the site into site/
 docs: $(VENV)/.installed-test
-	WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/docs
+	WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/docs --ignore tests/docs/test_commands.py
 	$(BIN)/python -m tests.authz
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 ## screenshots: renew docs/screenshots, every page of the browser application in both colour schemes
 screenshots: $(VENV)/.installed-test $(PORTAL)
@@ -115,7 +119,7 @@ audit: $(AUDIT)/.installed
 
 ## clean: remove the environment and the demo portal's data
 clean:
-	rm -rf $(VENV) $(AUDIT) var frontend/node_modules datameta/web/portal
+	rm -rf $(VENV) $(AUDIT) site var frontend/node_modules datameta/web/portal
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

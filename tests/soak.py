@@ -20,6 +20,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -151,11 +152,13 @@ def run(seconds: float, users: int = USERS, tell: Callable[[str], None] = lambda
         watching = threading.Thread(target=_watch, args=(portal, record, ended, tell))
         watching.start()
         try:
-            with ThreadPoolExecutor(users) as pool:
-                for done in [
-                    pool.submit(User(portal, record, number).work, begun + seconds) for number in range(users)
-                ]:
-                    done.result()
+            with ThreadPoolExecutor(users) as pool, ExitStack() as stack:
+                all_users = [User(portal, record, number) for number in range(users)]
+                for user in all_users:
+                    stack.callback(user.close)
+                # Where nothing was submitted, a list is a refusal.
+                all_users[0].submit()
+                list(pool.map(lambda user: user.work(begun + seconds), all_users))
         finally:
             ended.set()
             watching.join()
