@@ -97,6 +97,9 @@ def check_sent_record(
             if service_id is not None:
                 message = "This field does not belong to the service."
             unknown.append(Problem(message, "service_field", field=name))
+        elif type(value) is str and len(value) <= MAX_VALUE_LENGTH and value.isascii() and "\0" not in value:
+            # As nearly all are.
+            texts[field.id] = value
         else:
             text, problem = _text_of(value)
             if problem is None:
@@ -275,8 +278,6 @@ def _text_of(value: Any) -> tuple[str | None, tuple[str, str] | None]:
     """Return a sent value as text, or the message and code of what is wrong with it."""
     if value is None:
         return None, None
-    if isinstance(value, str) and len(value) <= MAX_VALUE_LENGTH and value.isascii() and "\0" not in value:
-        return value, None
     if isinstance(value, bool):
         return ("true" if value else "false"), None
     if isinstance(value, int | float):
