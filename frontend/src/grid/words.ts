@@ -40,6 +40,11 @@ export function describe(found: Pick<Found, 'code' | 'message'> & Partial<Found>
   })
 }
 
+/** What is wrong with a value that is tried: the portal's own English may have more in it, as a word that was meant. */
+export function describeProblem(problem: Pick<Found, 'code' | 'message'>, column?: Taken): string {
+  return i18n.global.locale.value === 'en' || !column ? say(problem) : describe(problem, column)
+}
+
 /** What a field takes, in a line each. */
 export function describeColumn(column: FieldColumn): string[] {
   const { unit, minimum, maximum, words } = column
