@@ -1,7 +1,7 @@
 """Fields and rules, tried before they are saved: what is wrong with them, and what they would do.
 
-Nothing is stored, nothing locked. The checks are those of ``definitions``, ``refinements`` and ``rules``; that they pass
-is a forecast, not a guarantee.
+Nothing is stored, nothing locked. The checks are those of ``definitions``, ``refinements`` and ``rules``; that they
+pass is a forecast, not a guarantee.
 """
 
 from collections.abc import Mapping, Sequence
