@@ -91,6 +91,7 @@ setup(
             "hypothesis>=6.150",
             "moto[s3,server]>=5.2",
             "mypy>=1.19",
+            "pillow>=12.0",
             "playwright>=1.65",
             "pytest>=9.0",
             "pytest-cov>=7.0",

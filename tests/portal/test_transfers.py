@@ -176,7 +176,12 @@ class Gate:
             route.continue_()
 
     def close_page(self) -> None:
-        """Close the page; what is held never arrives, which it might if the browser were left to itself."""
+        """Close the page; what is held never arrives, which it might if the browser were left to itself.
+
+        Who hears that a part was lost sends it again; what is sent while the page closes nobody holds any more. So it
+        sends nothing from here on.
+        """
+        self.page.evaluate("() => { XMLHttpRequest.prototype.send = () => undefined }")
         self.is_closed = True
         for route in self.held:
             route.abort("internetdisconnected")
