@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -15,7 +16,7 @@ import requests
 from openpyxl import Workbook, load_workbook
 from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 
-from tests.e2e.conftest import serve_cleanly
+from tests.e2e.conftest import REPOSITORY, serve_cleanly
 from tests.portal.conftest import SCREENSHOTS, Site, check_page, email_of, open_site, sign_in, wait_for
 
 FIELDS = ["Lab-ID", "Sampling date", "ZIPCode", "Sequencing platform", "FileR1", "FileR2"]
@@ -634,6 +635,24 @@ def test_files_that_are_chosen_with_their_sheet_are_sent(page: Page, site: Site)
     expect(page.get_by_text("All 2 files are here").first).to_be_visible()
     submit(page)
     assert [count_submitted(site, sample) for sample in samples] == [1, 1]
+
+
+def test_the_run_of_the_tour_is_submitted_as_it_is_told(page: Page, site: Site, tmp_path: Path) -> None:
+    """Ten rows and twenty files, made by the lines of docs/tour.md, chosen at once."""
+    told = (REPOSITORY / "docs/tour.md").read_text("utf-8")
+    lines = re.search(r"```bash\n(.*?)```", told, re.DOTALL)
+    assert lines
+    subprocess.run(["bash", "-ec", lines[1]], cwd=tmp_path, check=True)
+    open_page(page, site)
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Choose a sample sheet").click()
+    chooser.value.set_files(sorted((tmp_path / "run7").iterdir()))
+    expect(page.get_by_text("All 20 files are here").first).to_be_visible()
+    expect(find_bar(page)).to_contain_text("Ready to submit 10 rows and 20 files.")
+    check_page(page, "tour-submit")
+    submit(page)
+    check_page(page, "tour-receipt")
+    assert [count_submitted(site, f"S{number:02}") for number in range(1, 11)] == [1] * 10
 
 
 def test_files_and_sheet_come_together_and_are_submitted_when_ready(page: Page, site: Site) -> None:
