@@ -95,6 +95,12 @@ describe('all that the portal can say', () => {
     expect(untold).toEqual([])
   })
 
+  test('is not taken for another sentence with a value in it', async () => {
+    await setLocale('de')
+    const fixed = documented.flatMap(({ messages }) => messages).filter((message) => !message.includes('…'))
+    expect(fixed.filter((message) => !Object.hasOwn(sentences, message) && sayAgain(message))).toEqual([])
+  })
+
   test('is said of sheets, too', () => {
     expect(ofSheets.filter((code) => !texts[code] && !found[code])).toEqual([])
   })
