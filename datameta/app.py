@@ -9,6 +9,7 @@ from pyramid.config import Configurator
 from pyramid.request import Request
 
 from datameta import embedded, migrations
+from datameta.api import dispatch
 from datameta.authz import Origin
 from datameta.database import Database
 from datameta.logic.health import Health
@@ -109,6 +110,7 @@ def make_app(settings: Settings, database: Database, storage: Storage, replica: 
             "tm.commit_veto": "pyramid_tm.default_commit_veto",
         },
     )
+    dispatch.install_routes(config)
     config.add_request_method(lambda request: settings, "portal_settings", property=True)
     config.add_request_method(lambda request: storage, "storage", property=True)
     config.add_request_method(lambda request: database, "database", reify=True)
@@ -126,6 +128,7 @@ def make_app(settings: Settings, database: Database, storage: Storage, replica: 
     config.include("datameta.security")
     config.include("datameta.api")
     config.include("datameta.web")
+    dispatch.settle(config)
     return trust_proxies(config.make_wsgi_app(), settings.trusted_proxies)
 
 

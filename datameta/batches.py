@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 import orjson
-from sqlalchemy import Row, Text, bindparam, cast, column, func, literal, select
+from sqlalchemy import Text, bindparam, cast, column, func, literal, select
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 
@@ -30,7 +30,7 @@ def insert_rows(
     common: Mapping[str, Any] | None = None,
     unless_taken: str | None = None,
     returning: Sequence[str] = (),
-) -> Sequence[Row[Any]]:
+) -> Sequence[Any]:
     """Insert rows, each with the ``common`` values beside its own; return these columns of what was inserted.
 
     There is one row at least, and all have the same columns. A row whose value of the column ``unless_taken``

@@ -7,6 +7,7 @@ everybody else these headers are taken away.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, TypeAlias
 
@@ -46,6 +47,7 @@ def find_client(peer: Address, forwarded_for: str, trusted: Sequence[Network]) -
     return client
 
 
+@lru_cache(maxsize=1024)
 def parse_address(text: str) -> Address | None:
     """Return an IP address, written with or without a port, or None."""
     text = text.strip()

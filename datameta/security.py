@@ -118,8 +118,7 @@ def _identify(request: Request) -> Actor | None:
 
 
 def _identify_key(request: Request, token: str) -> Actor | None:
-    with request.database.autocommit.connect() as connection:
-        actor = get_key_actor(connection, token, request.origin)
+    actor = get_key_actor(request.database, token, request.origin)
     if actor is None:
         # Whoever owns a key that has expired is not held to account for it: only the sender is.
         throttle.take(request.database.sessions, "bad_key", request.origin.ip)
@@ -127,8 +126,7 @@ def _identify_key(request: Request, token: str) -> Actor | None:
 
 
 def _identify_session(request: Request, token: str) -> Actor | None:
-    with request.database.autocommit.connect() as connection:
-        found = get_session_actor(connection, token, request.origin)
+    found = get_session_actor(request.database, token, request.origin)
     if found is None:
         return None
     actor, second_factor = found

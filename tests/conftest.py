@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import psycopg
 import pyotp
 import pytest
 import webtest
-from sqlalchemy import delete, event, func, select, text, update
+from sqlalchemy import delete, func, select, text, update
 
 from datameta import embedded, migrations
 from datameta.app import make_app
@@ -295,8 +297,7 @@ class FaultyStorage:
 def actor_of(client: Client) -> Actor:
     """Return the actor whom a client's key stands for."""
     assert client.token is not None
-    with client.portal.database.autocommit.connect() as connection:
-        actor = identity.get_key_actor(connection, client.token, Origin())
+    actor = identity.get_key_actor(client.portal.database, client.token, Origin())
     assert actor is not None
     return actor
 
@@ -384,14 +385,21 @@ def counted(portal: Portal) -> Iterator[list[str]]:
     """Yield the list of all statements that are sent to the database meanwhile."""
     statements: list[str] = []
 
-    def note(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
-        statements.append(statement)
+    with portal.database.engine.connect() as connection:
+        dsn = connection.connection.driver_connection.info.dsn
 
-    event.listen(portal.database.engine, "before_cursor_execute", note)
-    try:
+    def noting(send: Any) -> Any:
+        def note(cursor: Any, statement: Any, *args: Any, **kw: Any) -> Any:
+            # By the last the pool tries a connection.
+            if cursor.connection.info.dsn == dsn and statement != "SELECT 1":
+                statements.append(str(statement))
+            return send(cursor, statement, *args, **kw)
+
+        return note
+
+    sending = {name: noting(getattr(psycopg.Cursor, name)) for name in ("execute", "executemany")}
+    with mock.patch.multiple(psycopg.Cursor, **sending):
         yield statements
-    finally:
-        event.remove(portal.database.engine, "before_cursor_execute", note)
 
 
 def make_second_factor(client: Client, step: int | None = None) -> Callable[[], str]:

@@ -111,10 +111,12 @@ def guard_factory(handler: Any, registry: Any) -> Any:
             answer(response.status_int)
         if is_head:
             request.method = "HEAD"
-        for name, value in make_headers(request.portal_settings.base_url).items():
-            response.headers.setdefault(name, value)
+        headers = response.headerlist
+        given = {name.lower() for name, _ in headers}
+        usual = make_headers(request.portal_settings.base_url).items()
+        headers += [(name, value) for name, value in usual if name.lower() not in given]
         # Log, audit and client know the request by the same id.
-        response.headers["X-Request-Id"] = request.origin.request_id
+        headers.append(("X-Request-Id", request.origin.request_id))
         return response
 
     return guard

@@ -21,7 +21,7 @@ _shown: KeptByVersion[bytes] = KeptByVersion()
 
 @operation("getMetaData")
 def get_meta_data(request: Request) -> Any:
-    body = _shown.get(request.db, lambda: orjson.dumps(_show_all(request)))
+    body = _shown.find(request.database) or _shown.get(request.db, lambda: orjson.dumps(_show_all(request)))
     return Response(body, content_type="application/json", charset=None)
 
 

@@ -21,13 +21,13 @@ from datameta.logic.rulebook import list_fields
 @operation("createMetaDataSet")
 @idempotent("createMetaDataSet")
 def create_meta_data_set(request: Request) -> Any:
-    row = metadatasets.stage_metadataset(
+    row, fields = metadatasets.stage_metadataset(
         request.db,
         request.actor,
         record=request.openapi_validated.body["record"],
         site_id_format=request.portal_settings.id_metadatasets,
     )
-    return serialize.show_metadataset(request.actor, row, list_fields(request.db))
+    return serialize.show_metadataset(request.actor, row, fields)
 
 
 @operation("bulkCreateMetaDataSets")

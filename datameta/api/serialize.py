@@ -16,7 +16,7 @@ from datameta.logic.appsettings import SettingView
 from datameta.logic.fields import Condition, Field, Rulebook, Term
 from datameta.logic.files import Download, Upload
 from datameta.logic.jobs import JobView
-from datameta.logic.metadatasets import MetaDataSetRow
+from datameta.logic.metadatasets import MetaDataSetRow, NewSet
 from datameta.logic.overview import Overview, SiteOverview
 from datameta.logic.parts import count_parts
 from datameta.logic.previews import Preview
@@ -203,7 +203,7 @@ class MetaDataSetView:
         self._files = [(field.name, field.id) for field in visible if field.is_file]
         self._answers = [(field.name, field.service_id) for field in visible if field.service_id is not None]
 
-    def show(self, row: MetaDataSetRow) -> dict[str, Any]:
+    def show(self, row: MetaDataSetRow | NewSet) -> dict[str, Any]:
         """MetaDataSetResponse."""
         get = row.record.get
         record = {name: get(key) for name, key in self._own}
@@ -231,7 +231,7 @@ class MetaDataSetView:
         }
 
 
-def show_metadataset(actor: Actor, row: MetaDataSetRow, fields: Sequence[Field]) -> dict[str, Any]:
+def show_metadataset(actor: Actor, row: MetaDataSetRow | NewSet, fields: Sequence[Field]) -> dict[str, Any]:
     """MetaDataSetResponse; ``fields`` are all there are."""
     return MetaDataSetView(actor, fields).show(row)
 

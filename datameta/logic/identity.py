@@ -7,12 +7,12 @@ their user is enabled. That they were used is noted, but not at each use.
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, select, update
+from sqlalchemy import Select, Update, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from datameta.authz import Actor, Origin
 from datameta.credentials import hash_token
-from datameta.database import Prepared
+from datameta.database import Database, Prepared
 from datameta.identifiers import any_of
 from datameta.logic.appsettings import read_value
 from datameta.models import ApiKey, AppSetting, Group, LoginSession, ServiceUser, User
@@ -22,26 +22,31 @@ SEEN_EVERY = timedelta(minutes=1)
 _ACTOR_FIELDS = frozenset(Actor.__dataclass_fields__)
 
 
-def get_key_actor(connection: Connection, token: str, origin: Origin) -> Actor | None:
+def get_key_actor(database: Database, token: str, origin: Origin) -> Actor | None:
     """Return whom a live API key stands for, or None."""
-    row = _KEY.first(connection, token_hash=hash_token(token))
-    if row is None:
-        return None
-    if not row.is_noted:
-        used = update(ApiKey).values(last_used_on=func.current_date(), last_used_ip=origin.ip)
-        connection.execute(used.where(ApiKey.id == row.key_id))
-    return _make_actor(row, origin)
+    for row in database.read(_KEY, token_hash=hash_token(token)):
+        if not row.is_noted:
+            used = update(ApiKey).values(last_used_on=func.current_date(), last_used_ip=origin.ip)
+            _note(database, used.where(ApiKey.id == row.key_id))
+        return _make_actor(row, origin)
+    return None
 
 
-def get_session_actor(connection: Connection, token: str, origin: Origin) -> tuple[Actor, str] | None:
+def get_session_actor(database: Database, token: str, origin: Origin) -> tuple[Actor, str] | None:
     """Return whom a live session stands for and how their second factor is, or None."""
-    row = _SESSION.first(connection, token_hash=hash_token(token))
-    if row is None or row.idle > timedelta(hours=_read(row, "session_idle_hours")):
-        return None
-    if row.idle >= SEEN_EVERY:
-        seen = update(LoginSession).values(last_seen_at=func.now())
-        connection.execute(seen.where(LoginSession.id == row.session_id))
-    return _make_actor(row, origin), _second_factor_of(row)
+    for row in database.read(_SESSION, token_hash=hash_token(token)):
+        if row.idle > timedelta(hours=_read(row, "session_idle_hours")):
+            return None
+        if row.idle >= SEEN_EVERY:
+            seen = update(LoginSession).values(last_seen_at=func.now())
+            _note(database, seen.where(LoginSession.id == row.session_id))
+        return _make_actor(row, origin), _second_factor_of(row)
+    return None
+
+
+def _note(database: Database, change: Update) -> None:
+    with database.autocommit.connect() as connection:
+        connection.execute(change)
 
 
 def lock_actor(db: Session, user_id: int, password_hash: str, origin: Origin) -> tuple[Actor, str] | None:
@@ -88,18 +93,18 @@ def _second_factor_columns() -> list[Any]:
     return [User.totp_confirmed_at.is_not(None).label("has_second_factor"), stored.scalar_subquery().label("settings")]
 
 
-def _second_factor_of(row: Row[Any]) -> str:
+def _second_factor_of(row: Any) -> str:
     if row.has_second_factor:
         return ACTIVE
     return SETUP_REQUIRED if _read(row, "second_factor_required") else NONE
 
 
-def _read(row: Row[Any], key: str) -> Any:
+def _read(row: Any, key: str) -> Any:
     return read_value(key, (row.settings or {}).get(key))
 
 
-def _make_actor(row: Row[Any], origin: Origin) -> Actor:
-    values = {name: value for name, value in row._mapping.items() if name in _ACTOR_FIELDS}
+def _make_actor(row: Any, origin: Origin) -> Actor:
+    values = {name: value for name, value in row._asdict().items() if name in _ACTOR_FIELDS}
     return Actor(**{**values, "service_ids": frozenset(row.service_ids or ()), "origin": origin})
 
 

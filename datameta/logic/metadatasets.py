@@ -44,6 +44,7 @@ from datameta.identifiers import (
 from datameta.logic import audit
 from datameta.logic.blocks import may_await
 from datameta.logic.bulk import Outcome, list_outcomes, refuse_all
+from datameta.logic.fields import Field
 from datameta.logic.records import StoredRecord, check_sent_record
 from datameta.logic.rulebook import load_rulebook
 from datameta.models import (
@@ -61,6 +62,22 @@ from datameta.settings import SiteIdFormat
 
 PAGE_SIZE = 1000
 
+
+@dataclass(frozen=True)
+class NewSet:
+    """A set that was just staged, as ``select_metadatasets`` would read it."""
+
+    uuid: str
+    site_id: str
+    record: StoredRecord
+    user_uuid: str
+    user_site_id: str
+    submission_uuid: None = None
+    submission_site_id: None = None
+    files: None = None
+    executions: None = None
+
+
 MetaDataSetRow: TypeAlias = Row[Any]
 """A set as ``select_metadatasets`` reads it: ids, ``record``, owner, submission, ``files``, ``executions``."""
 
@@ -76,16 +93,19 @@ class Query:
 
 def stage_metadataset(
     db: Session, actor: Actor, *, record: dict[str, Any], site_id_format: SiteIdFormat
-) -> MetaDataSetRow:
-    """Check a record and stage it as a new set of the actor's.
+) -> tuple[NewSet, Sequence[Field]]:
+    """Check a record and stage it as a new set of the actor's; return the set, and all fields there are.
 
     Raises ``ValidationError`` with everything that is wrong with it.
     """
-    stored, problems = check_sent_record(load_rulebook(db), record)
+    book = load_rulebook(db)
+    stored, problems = check_sent_record(book, record)
     if problems:
         raise ValidationError(problems)
     [staged] = insert_metadatasets(db, actor, [stored], site_id_format=site_id_format)
-    return read_metadataset(db, staged.id)
+    # That is all there is of it yet: to read it anew would take as long as to stage it.
+    row = NewSet(str(staged.uuid), staged.site_id, stored, str(actor.uuid), actor.site_id)
+    return row, book.fields
 
 
 def stage_metadatasets(
@@ -242,8 +262,8 @@ def stream_pages(sessions: sessionmaker[Session], ids: Sequence[int]) -> Iterato
 def read_metadataset(db: Session, metadataset_id: int) -> MetaDataSetRow:
     """Load the set with this row id."""
     db.flush()
-    [row] = _prepare_reading().all(db.connection(), id=metadataset_id)
-    return row
+    rows: list[MetaDataSetRow] = _prepare_reading().all(db.connection(), id=metadataset_id)
+    return rows[0]
 
 
 @cache

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from datameta.database import Prepared
+from datameta.database import Database, Prepared
 from datameta.logic.fields import Condition, Field, Kind, Operator, Rule, Rulebook, Term, Vocabulary
 from datameta.models import MetaDatum, RecordRule, RulebookVersion, RuleCondition, VocabularyTerm
 
@@ -26,6 +26,11 @@ class KeptByVersion(Generic[Made]):
 
     def __init__(self) -> None:
         self._kept: tuple[UUID, Made] | None = None
+
+    def find(self, database: Database) -> Made | None:
+        """Return what was made before, if that is right now; it needs no transaction."""
+        kept = self._kept
+        return kept[1] if kept is not None and [(kept[0],)] == database.read(_VERSION) else None
 
     def get(self, db: Session, make: Callable[[], Made]) -> Made:
         """Return what ``make`` makes, or made before."""

@@ -3,9 +3,8 @@
 import hashlib
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from threading import Barrier, Event
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 import webtest
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from datameta.storage import Storage, StorageUnavailableError, StoredObject
 from tests.conftest import (
@@ -25,6 +24,7 @@ from tests.conftest import (
     assert_refused,
     codes,
     confirm,
+    counted,
     do_before,
     send,
 )
@@ -65,21 +65,6 @@ def race(*actions: Callable[[], webtest.TestResponse]) -> list[webtest.TestRespo
 
     with ThreadPoolExecutor(len(actions)) as pool:
         return list(pool.map(run, actions))
-
-
-@contextmanager
-def statements(portal: Portal) -> Iterator[list[str]]:
-    """Collect the SQL statements that are sent inside the block."""
-    sent: list[str] = []
-
-    def collect(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        sent.append(statement)
-
-    event.listen(portal.database.engine, "before_cursor_execute", collect)
-    try:
-        yield sent
-    finally:
-        event.remove(portal.database.engine, "before_cursor_execute", collect)
 
 
 @pytest.fixture
@@ -663,23 +648,23 @@ def test_a_checksum_of_the_other_kind_needs_the_store(shaky: Client, faulty: Fau
 def test_every_step_takes_a_few_statements(lab: Client) -> None:
     # The first use of a key in a day is noted.
     lab.get("/rpc/whoami")
-    with statements(lab.portal) as sent:
+    with counted(lab.portal) as sent:
         file = announce(lab)
     assert len(sent) <= 5
-    with statements(lab.portal) as sent:
+    with counted(lab.portal) as sent:
         send(lab, file)
     assert len(sent) <= 3
-    with statements(lab.portal) as sent:
+    with counted(lab.portal) as sent:
         confirm(lab, file)
     assert len(sent) <= 8
-    with statements(lab.portal) as sent:
+    with counted(lab.portal) as sent:
         lab.get(path_of(file))
     assert len(sent) <= 2
 
 
 def test_files_are_marked_for_deletion_in_one_statement(lab: Client) -> None:
     ids = [announce(lab)["id"]["uuid"] for _ in range(50)]
-    with statements(lab.portal) as sent:
+    with counted(lab.portal) as sent:
         assert lab.post("/rpc/delete-files", {"fileIds": ids}).status_int == 204
     assert sum(statement.startswith("UPDATE") for statement in sent) == 1
     assert sum(statement.startswith("SELECT") for statement in sent) <= 3

@@ -2,19 +2,17 @@
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 import pytest
 import webtest
 from openapi_schema_validator import OAS31Validator
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from datameta.api import load_spec
 from datameta.logic import metadatasets
-from tests.conftest import API, BASE_URL, Client, Portal, assert_refused, codes
+from tests.conftest import API, BASE_URL, Client, Portal, assert_refused, codes, counted
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
@@ -268,21 +266,6 @@ def test_awaiting_is_asked_by_users_of_the_service_and_site_read(portal: Portal,
         assert refused.json[0]["entity"] == {"uuid": unknown, "site": unknown}
 
 
-@contextmanager
-def counting(portal: Portal) -> Iterator[list[str]]:
-    """Collect the statements that the portal sends to the database."""
-    statements: list[str] = []
-
-    def note(*arguments: Any) -> None:
-        statements.append(arguments[2])
-
-    event.listen(portal.database.engine, "before_cursor_execute", note)
-    try:
-        yield statements
-    finally:
-        event.remove(portal.database.engine, "before_cursor_execute", note)
-
-
 def add_many(portal: Portal, admin: Client, lab: Client) -> int:
     """Submit sets in several submissions, some of one instant, with a file and a service's answer."""
     bot = portal.add_user("Lab A")
@@ -350,7 +333,7 @@ def test_a_page_is_read_when_the_reader_has_taken_the_one_before(
     assert status == "200 OK"
     assert "Content-Length" not in dict(headers)
     parts = []
-    with counting(portal) as statements:
+    with counted(portal) as statements:
         for piece in pieces:
             parts.append((json.loads(b"[" + piece.lstrip(b"[,").rstrip(b"]") + b"]"), len(statements)))
             # Between the pages a slow reader holds no connection.
@@ -469,7 +452,7 @@ def test_the_number_of_statements_does_not_grow_with_the_list(portal: Portal, ad
     add_many(portal, admin, lab)
     counts = []
     for limit in (1, 2, 13):
-        with counting(portal) as statements:
+        with counted(portal) as statements:
             assert len(lab.get("/metadatasets", params={"limit": limit}).json) == limit
         counts.append(len(statements))
     assert len(set(counts)) == 1
@@ -484,7 +467,7 @@ def test_the_number_of_statements_does_not_grow_with_the_definitions(
     counts = []
     for number in range(20):
         admin.add_field(f"F{number}", isSiteUnique=True, isFile=number % 2 == 0)
-        with counting(portal) as statements:
+        with counted(portal) as statements:
             lab.stage(**{f"F{number}": "x"})
         counts.append(len(statements))
     assert len(set(counts)) == 1

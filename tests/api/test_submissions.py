@@ -4,9 +4,9 @@ import hashlib
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 
-from tests.conftest import Client, Portal, assert_refused, codes, read_pages
+from tests.conftest import Client, Portal, assert_refused, codes, counted, read_pages
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
@@ -376,10 +376,6 @@ def test_the_number_of_statements_does_not_grow_with_the_submission(portal: Port
         admin.add_field(f"ID{number}", isSiteUnique=True, isSubmissionUnique=True)
     date = admin.add_field("Date")
     admin.add_field("File", isFile=True)
-    statements: list[str] = []
-
-    def count_statements(*arguments: Any) -> None:
-        statements.append(arguments[2])
 
     def count_for(size: int) -> tuple[int, int, int]:
         sets = [
@@ -397,14 +393,10 @@ def test_the_number_of_statements_does_not_grow_with_the_submission(portal: Port
             ("post", "/submissions", body, 200),
             ("get", f"/groups/{lab.group}/submissions", None, 200),
         ):
-            statements.clear()
-            assert lab.request(method, path, sent).status_int == status
+            with counted(portal) as statements:
+                assert lab.request(method, path, sent).status_int == status
             counts.append(len(statements))
         change(admin, date, dateTimeFmt="")
         return tuple(counts)
 
-    event.listen(portal.database.engine, "before_cursor_execute", count_statements)
-    try:
-        assert count_for(2) == count_for(50)
-    finally:
-        event.remove(portal.database.engine, "before_cursor_execute", count_statements)
+    assert count_for(2) == count_for(50)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from threading import Thread
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datameta import logs
 
@@ -149,3 +151,8 @@ def test_what_looks_like_a_secret_is_left_out(text: str, secret: str, kept: str)
 )
 def test_what_opens_nothing_is_kept(text: str) -> None:
     assert logs.scrub(text) == text
+
+
+@given(st.from_regex(logs._PLAIN, fullmatch=True))
+def test_a_text_that_is_not_looked_through_holds_nothing_that_would_be_taken_out(text: str) -> None:
+    assert not [pattern for pattern, _ in logs._SECRETS if pattern.search(text)]
