@@ -38,7 +38,7 @@ Found = TypeVar("Found")
 DEADLINE_SECONDS = 60
 SCREENSHOTS = os.environ.get("DATAMETA_SCREENSHOTS")
 """Where pictures of the pages go; without it none are taken."""
-LONGEST_PICTURE = 1600
+LONGEST_PICTURE = 1900
 
 
 @dataclass

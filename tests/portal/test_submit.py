@@ -135,6 +135,7 @@ def test_a_sheet_with_mistakes_is_mended_and_submitted(page: Page, site: Site, t
     rows[3][2] = "7200"
     upload(site, "lab", *[row[4] for row in rows])
     open_page(page, site)
+    expect(page.get_by_text("All 4 files are here").first).to_be_visible()
     check_page(page, "submit-empty")
     choose_sheet(page, make_csv(rows))
     bar = find_bar(page)
