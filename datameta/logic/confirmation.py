@@ -97,7 +97,8 @@ def finish_confirmation(
         # Another attempt, that wanted no change, was faster.
         raise not_modifiable(current) if current.state == FileState.CONFIRMED else busy(current)
     if current.state == FileState.CONFIRMED:
-        try_store(storage.abort, file.upload_key, file.upload or "")
+        if stored.has_rest:
+            try_store(storage.abort, file.upload_key, file.upload or "")
     elif current.state == FileState.VERIFYING:
         verify_at_once(sessions, storage, current, actor=actor)
     return current

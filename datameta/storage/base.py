@@ -12,7 +12,7 @@ Every method may be called again after a crash with the same arguments: ``comple
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -46,12 +46,16 @@ class StorageUnavailableError(StorageError):
 
 @dataclass(frozen=True)
 class StoredObject:
-    """Content that is fixed for good: where it is, its size in bytes, and the digests that the store has proven."""
+    """Content that is fixed for good: where it is, its size in bytes, and the digests that the store has proven.
+
+    ``has_rest`` says whether the store has something left of the upload, which ``abort`` removes.
+    """
 
     key: str
     size: int
     md5: str | None = None
     sha256: str | None = None
+    has_rest: bool = field(default=True, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -250,7 +250,7 @@ class S3Storage:
         if head is None or (self._proves_md5 and etag_of(head["ETag"]) not in find_proofs(md5s)):
             raise UploadGoneError
         is_proven = self._proves_md5 and len(md5s) == 1
-        return StoredObject(key, head["ContentLength"], md5s[0] if is_proven else None)
+        return StoredObject(key, head["ContentLength"], md5s[0] if is_proven else None, has_rest=False)
 
     def _find_etags(self, key: str, upload: str, count: int) -> list[str]:
         """Return what the store calls parts 1 to ``count``."""

@@ -220,3 +220,16 @@ def test_an_upload_that_the_store_has_ended_says_so(lab: Client) -> None:
     assert lab.get(f"/files/{file['id']['uuid']}").json["contentUploaded"] is False
     assert send(lab, file) >= 400
     assert lab.delete(f"/files/{file['id']['uuid']}").status_int == 204
+
+
+def test_a_confirmation_leaves_nothing_of_the_upload_and_asks_no_more_than_it_needs(
+    lab: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aborted: list[tuple[str, str]] = []
+    abort = lab.portal.storage.abort
+    monkeypatch.setattr(lab.portal.storage, "abort", lambda *upload: (aborted.append(upload), abort(*upload)))
+    file = announce(lab)
+    send(lab, file)
+    assert confirm(lab, file).status_int == 200
+    assert aborted == []
+    assert list(lab.portal.storage.list_uploads()) == []
