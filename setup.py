@@ -89,6 +89,8 @@ setup(
             "boto3-stubs[s3]>=1.42",
             "aiosmtpd>=1.4",
             "hypothesis>=6.150",
+            # The site of the documents, which a test builds.
+            "mkdocs-material>=9.7",
             "moto[s3,server]>=5.2",
             "mypy>=1.19",
             "pillow>=12.0",
