@@ -93,7 +93,7 @@ docs: $(VENV)/.installed-test
 
 ## screenshots: renew docs/screenshots, every page of the browser application in both colour schemes
 screenshots: $(VENV)/.installed-test $(PORTAL)
-	DATAMETA_SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q tests/portal
+	DATAMETA_SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --reruns 2 tests/portal
 
 ## pictures: renew docs/pictures with LibreOffice (Debian's libreoffice-calc-nogui and poppler-utils)
 pictures: $(VENV)/.installed-test

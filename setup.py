@@ -93,6 +93,7 @@ setup(
             "mkdocs-material>=9.7",
             "moto[s3,server]>=5.2",
             "mypy>=1.19",
+            "pillow>=12.0",
             "playwright>=1.65",
             "pytest>=9.0",
             "pytest-cov>=7.0",

@@ -185,8 +185,9 @@ def find_faults(field: Field, text: str | None) -> list[Problem]:
         message = field.regex_description or f"The value does not match the expression {field.reg_exp}."
         problems.append(Problem(message, "regex_mismatch", field=name))
     if field.date_time_fmt and parse_date(text, field.date_time_fmt) is None:
-        message = f"The value is not a date of the form {field.date_time_fmt}"
-        message += f", for example {field.example}." if field.example else "."
+        message = f"The value is not a date of the form {field.date_time_fmt}."
+        if field.example:
+            message = f"The value is not a date of the form {field.date_time_fmt}, for example {field.example}."
         problems.append(Problem(message, "date_mismatch", field=name))
     if field.kind == Kind.NUMBER:
         problems.extend(_find_number_faults(field, text))
