@@ -14,15 +14,19 @@ N ?= 200000
 SEED ?= $(shell date +%s)
 KILLS ?= 150
 SETS ?= 1000000
+H ?= 8
 
 PORTAL := datameta/web/portal/index.html
 FRONTEND := $(shell find frontend -type f -not -path '*/node_modules/*' -not -name schema.d.ts 2>/dev/null)
 
-.PHONY: run portal test test-portal test-scale check test-faults soak-faults fuzz bench docs screenshots pictures dist lock sbom audit clean
+.PHONY: run develop portal test test-portal test-scale check test-faults soak-faults soak fuzz bench docs screenshots pictures dist lock sbom audit clean
 
 ## run: serve a demo portal on http://127.0.0.1:8080
 run: $(VENV)/.installed $(PORTAL)
 	$(BIN)/datameta serve --demo
+
+## develop: what is needed to change it: tests, linters, types, the browser application
+develop: $(VENV)/.installed-test $(PORTAL)
 
 ## portal: build the browser application anew
 portal: $(VENV)/.installed
@@ -59,7 +63,7 @@ test-scale: $(VENV)/.installed-test
 ## test-faults: what is killed, stopped, frozen and cut off loses nothing (KILLS=150, SEED=the time)
 test-faults: $(VENV)/.installed-test
 	$(BIN)/python -m tests.faults --kills $(KILLS) --seed $(SEED)
-	$(BIN)/python -m pytest -q -m faults tests/faults tests/e2e/test_scale.py tests/e2e/test_install.py
+	$(BIN)/python -m pytest -q -m faults tests/faults tests/e2e/test_scale.py tests/e2e/test_soak.py tests/e2e/test_install.py
 	DATAMETA_RESUME_BYTES=5000000000 $(BIN)/python -m pytest -q tests/e2e/test_resume.py
 
 ## soak-faults: the same for an hour and more, with uploads to the store and through the portal (KILLS=5000)
@@ -67,6 +71,10 @@ soak-faults: KILLS = 5000
 soak-faults: $(VENV)/.installed-test
 	$(BIN)/python -m tests.faults --kills $(KILLS) --seed $(SEED)
 	$(BIN)/python -m tests.faults --kills $(KILLS) --seed $(SEED) --mode gateway
+
+## soak: fifty users for H hours: failures, the time of each operation, and memory (H=8)
+soak: $(VENV)/.installed-test
+	$(BIN)/python -m tests.soak --hours $(H)
 
 ## fuzz: N generated requests and N/4 steps of the state machine (N=200000, SEED=the time)
 fuzz: $(VENV)/.installed-test
@@ -77,14 +85,15 @@ fuzz: $(VENV)/.installed-test
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench
 
-## docs: renew docs/errors.md, docs/api.md and docs/authorisation.md from the code and the tests
+## docs: renew what is made from the code and the tests (errors, API, rights, settings), and build the site into site/
 docs: $(VENV)/.installed-test
-	WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/docs
+	WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/docs --ignore tests/docs/test_commands.py
 	$(BIN)/python -m tests.authz
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 ## screenshots: renew docs/screenshots, every page of the browser application in both colour schemes
 screenshots: $(VENV)/.installed-test $(PORTAL)
-	DATAMETA_SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q tests/portal
+	DATAMETA_SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --reruns 2 tests/portal
 
 ## pictures: renew docs/pictures with LibreOffice (Debian's libreoffice-calc-nogui and poppler-utils)
 pictures: $(VENV)/.installed-test
@@ -114,7 +123,7 @@ audit: $(AUDIT)/.installed
 
 ## clean: remove the environment and the demo portal's data
 clean:
-	rm -rf $(VENV) $(AUDIT) var frontend/node_modules datameta/web/portal
+	rm -rf $(VENV) $(AUDIT) site var frontend/node_modules datameta/web/portal
 
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

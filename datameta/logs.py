@@ -12,6 +12,7 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TextIO
 
 _facts: ContextVar[MutableMapping[str, Any] | None] = ContextVar("facts", default=None)
@@ -115,8 +116,13 @@ class PlainFormatter(logging.Formatter):
 
 
 def _to_utc(record: logging.LogRecord) -> str:
-    moment = datetime.fromtimestamp(record.created, UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03}Z"
+    seconds = int(record.created)
+    return f"{_write_second(seconds)}.{int((record.created - seconds) * 1000):03}Z"
+
+
+@lru_cache(maxsize=4)
+def _write_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _collect(record: logging.LogRecord) -> dict[str, Any]:

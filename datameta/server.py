@@ -235,7 +235,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return bool(super().received(data))
 
     def readable(self) -> bool:
-        """Say whether to wait for bytes."""
+        """Say whether to wait for bytes; asked of each connection at each event."""
+        if self.upload is None and self.linger_until is None:
+            is_readable: bool = HTTPChannel.readable(self)
+            return is_readable
         if self.linger_until is not None and time.monotonic() > self.linger_until:
             self.will_close = True
         if self.upload is not None and self.linger_until is None:

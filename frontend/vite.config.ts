@@ -51,7 +51,7 @@ export default defineConfig({
   plugins: [
     vue(),
     // Texts are compiled here: the browser's policy allows no evaluation of code.
-    VueI18n({ include: resolve(import.meta.dirname, 'src/locales/**'), runtimeOnly: true }),
+    VueI18n({ include: resolve(import.meta.dirname, 'src/locales/*/**'), runtimeOnly: true }),
     first(),
     compress(),
   ],

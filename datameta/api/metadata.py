@@ -96,13 +96,24 @@ def get_record_rules(request: Request) -> Any:
 
 @operation("setRecordRules")
 def set_record_rules(request: Request) -> Any:
-    sent = [
-        SentRule(rule["message"], _read_conditions(rule["when"]), _read_conditions(rule["then"]))
-        for rule in request.openapi_validated.body["rules"]
-    ]
+    sent = _read_rules(request.openapi_validated.body)
     book, affected = rules.replace_rules(request.db, request.actor, sent)
     _tell_affected(request, affected)
     return serialize.show_rules(book)
+
+
+@operation("tryRecordRules")
+def try_record_rules(request: Request) -> Any:
+    body = request.openapi_validated.body
+    trial = trials.try_rules(request.db, request.actor, rules=_read_rules(body), record=body["record"])
+    return serialize.show_rule_trial(trial)
+
+
+def _read_rules(body: dict[str, Any]) -> list[SentRule]:
+    return [
+        SentRule(rule["message"], _read_conditions(rule["when"]), _read_conditions(rule["then"]))
+        for rule in body["rules"]
+    ]
 
 
 def _read_conditions(sent: list[dict[str, Any]]) -> tuple[SentCondition, ...]:

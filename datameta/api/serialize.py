@@ -26,7 +26,7 @@ from datameta.logic.services import ServiceView
 from datameta.logic.sheets import ReadRow, Report, StagedRow, TableReport
 from datameta.logic.site import SiteView
 from datameta.logic.submissions import Submitted
-from datameta.logic.trials import Trial
+from datameta.logic.trials import RuleTrial, Trial
 from datameta.logic.uploads import PartUpload
 from datameta.logic.users import UserView
 from datameta.models import ApiKey, AuditEvent, File, FileState, Group, User
@@ -152,6 +152,11 @@ def show_trial(trial: Trial, *, has_value: bool) -> dict[str, Any]:
         "value": show_problems(trial.value) if has_value and trial.value is not None else None,
         "affectedStaged": trial.affected,
     }
+
+
+def show_rule_trial(trial: RuleTrial) -> dict[str, Any]:
+    """RuleTrialResponse."""
+    return {name: show_problems(getattr(trial, name)) for name in ("rules", "values", "broken")}
 
 
 def show_vocabulary(terms: Iterable[Term]) -> dict[str, Any]:

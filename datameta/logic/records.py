@@ -97,6 +97,9 @@ def check_sent_record(
             if service_id is not None:
                 message = "This field does not belong to the service."
             unknown.append(Problem(message, "service_field", field=name))
+        elif type(value) is str and len(value) <= MAX_VALUE_LENGTH and value.isascii() and "\0" not in value:
+            # As nearly all are.
+            texts[field.id] = value
         else:
             text, problem = _text_of(value)
             if problem is None:
@@ -182,8 +185,9 @@ def find_faults(field: Field, text: str | None) -> list[Problem]:
         message = field.regex_description or f"The value does not match the expression {field.reg_exp}."
         problems.append(Problem(message, "regex_mismatch", field=name))
     if field.date_time_fmt and parse_date(text, field.date_time_fmt) is None:
-        message = f"The value is not a date of the form {field.date_time_fmt}"
-        message += f", for example {field.example}." if field.example else "."
+        message = f"The value is not a date of the form {field.date_time_fmt}."
+        if field.example:
+            message = f"The value is not a date of the form {field.date_time_fmt}, for example {field.example}."
         problems.append(Problem(message, "date_mismatch", field=name))
     if field.kind == Kind.NUMBER:
         problems.extend(_find_number_faults(field, text))
@@ -275,8 +279,6 @@ def _text_of(value: Any) -> tuple[str | None, tuple[str, str] | None]:
     """Return a sent value as text, or the message and code of what is wrong with it."""
     if value is None:
         return None, None
-    if isinstance(value, str) and len(value) <= MAX_VALUE_LENGTH and value.isascii() and "\0" not in value:
-        return value, None
     if isinstance(value, bool):
         return ("true" if value else "false"), None
     if isinstance(value, int | float):

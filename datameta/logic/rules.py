@@ -48,16 +48,24 @@ def replace_rules(db: Session, actor: Actor, sent: Sequence[SentRule]) -> tuple[
     if not may_administer_site(actor):
         raise ForbiddenError
     former = load_rulebook(db, lock="update")
-    reader = _Reader(former, _list_ids(db))
-    rules = tuple(reader.read_rule(rule, f"rules/{number}") for number, rule in enumerate(sent))
-    if reader.problems:
-        raise ValidationError(reader.problems)
+    read = list(read_rules(db, former, sent))
+    if problems := [problem for _, found in read for problem in found]:
+        raise ValidationError(problems)
+    rules = tuple(rule for rule, _ in read)
     book = Rulebook(former.fields, rules)
     if rules != former.rules:
         _store(db, rules)
         was, now = ({"rules": [_describe(rule, book.by_id) for rule in each.rules]} for each in (former, book))
         audit.record_event(db, "recordrules.changed", actor=actor, before=was, after=now)
     return book, count_affected(db, book)
+
+
+def read_rules(db: Session, book: Rulebook, sent: Iterable[SentRule]) -> Iterator[tuple[Rule, list[Problem]]]:
+    """Yield each rule with what is wrong with it, named by its place."""
+    ids = _list_ids(db)
+    for number, rule in enumerate(sent):
+        reader = _Reader(book, ids)
+        yield reader.read_rule(rule, f"rules/{number}"), reader.problems
 
 
 def refuse_broken_rules(db: Session, metadatum: MetaDatum, *, place: str) -> None:
@@ -96,7 +104,7 @@ def _lacks_order(condition: Condition, by_id: Mapping[int, Field]) -> bool:
 
 
 class _Reader:
-    """Makes rules of what was sent, and collects what is wrong with it."""
+    """Makes a rule of what was sent, and collects what is wrong with it."""
 
     def __init__(self, book: Rulebook, ids: Mapping[str, int]) -> None:
         self.book = book

@@ -1,10 +1,12 @@
-"""A field, tried before it is saved: what is wrong with it, and what it would do. Nothing is stored, nothing locked.
+"""Fields and rules, tried before they are saved: what is wrong with them, and what they would do.
 
-The checks are those of ``definitions`` and ``refinements``; that they pass is a forecast, not a guarantee.
+Nothing is stored, nothing locked. The checks are those of ``definitions``, ``refinements`` and ``rules``; that they
+pass is a forecast, not a guarantee.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -17,10 +19,12 @@ from datameta.logic.definitions import Definition, check_definition, find_servic
 from datameta.logic.fields import Field, Kind, Rulebook, Term, Vocabulary
 from datameta.logic.refinements import Refinement, check_refinement
 from datameta.logic.rulebook import load_rulebook
-from datameta.logic.rules import check_bonds
+from datameta.logic.rules import SentRule, check_bonds, read_rules
 from datameta.logic.vocabularies import check_vocabulary, list_terms, name_places
 from datameta.models import MetaDatum
 
+BROKEN = ("conditionally_mandatory", "rule_broken")
+"""What is told of a record that breaks a rule."""
 NEW = Field(id=0, name="")
 """A field that is not there yet; no record has a value for it."""
 
@@ -33,6 +37,15 @@ class Trial:
     definition: list[Problem]
     value: list[Problem] | None
     affected: int
+
+
+@dataclass(frozen=True)
+class RuleTrial:
+    """What is wrong with rules, with the values of a record, and which of the rules the record breaks."""
+
+    rules: list[Problem]
+    values: list[Problem]
+    broken: list[Problem]
 
 
 def try_field(
@@ -81,6 +94,22 @@ def try_field(
         problems.append(Problem(message, "not_unique_in_site", field="isSiteUnique"))
     affected = count_newly_affected(db, book, draft, taken=set(taken))
     return Trial(problems, records.check_value(draft, value), affected)
+
+
+def try_rules(db: Session, actor: Actor, *, rules: Sequence[SentRule], record: Mapping[str, Any]) -> RuleTrial:
+    """Judge a record, of which not all need be filled in, by these rules alone; those with a fault judge nothing.
+
+    Raises ``ForbiddenError``.
+    """
+    if not may_administer_site(actor):
+        raise ForbiddenError
+    book = load_rulebook(db)
+    read = list(read_rules(db, book, rules))
+    sound = tuple(rule for rule, problems in read if not problems)
+    _, found = records.check_sent_record(Rulebook(book.fields, sound), record)
+    broken = [problem for problem in found if problem.code in BROKEN]
+    values = [problem for problem in found if problem.code not in (*BROKEN, "mandatory_missing")]
+    return RuleTrial([problem for _, problems in read for problem in problems], values, broken)
 
 
 def _find_field(db: Session, metadatum_id: str) -> MetaDatum:

@@ -1,6 +1,7 @@
 /** English and German; a language is fetched when it is wanted. Keys are `area.name`, one catalogue per area. */
 import { nextTick } from 'vue'
 import { createI18n } from 'vue-i18n'
+import { learnSentences } from './lib/refusals'
 import en from './locales/en'
 
 export const LOCALES = { en: 'English', de: 'Deutsch' } as const
@@ -23,8 +24,12 @@ export function startLocale(): Locale {
 
 export async function setLocale(locale: Locale, isChoice = false): Promise<void> {
   if (locale === 'de' && !i18n.global.availableLocales.includes('de' as never)) {
-    const messages = (await import('./locales/de')).default
-    i18n.global.setLocaleMessage('de' as never, messages as never)
+    const [messages, sentences] = await Promise.all([
+      import('./locales/de'),
+      import('./locales/sentences.de.json'),
+    ])
+    i18n.global.setLocaleMessage('de' as never, messages.default as never)
+    learnSentences(sentences.default)
   }
   i18n.global.locale.value = locale as never
   document.documentElement.lang = locale

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.api.test_metadata import change
-from tests.api.test_recordrules import condition, rule, set_rules
+from tests.api.test_recordrules import ORDER, SPECIES, condition, define, rule, set_rules
 from tests.api.test_refinements import PLAIN, make_hosts, refine, set_words
 from tests.conftest import Client, Portal, assert_refused, counted, list_events
 
@@ -243,3 +243,37 @@ def test_a_field_that_is_unique_already_is_not_compared_again(portal: Portal, ad
         answer = attempt(admin, change(field, longDescription="New."), field)
     assert (answer["definition"], answer["affectedStaged"]) == ([], 0)
     assert not any("submission_id IS NOT NULL" in statement for statement in statements)
+
+
+def try_rules(admin: Client, rules: list[dict[str, Any]], **record: Any) -> Any:
+    """Try rules with a record; every answer is returned."""
+    return admin.post("/rpc/try-rules", {"rules": rules, "record": record})
+
+
+def test_rules_are_tried_and_nothing_is_stored(portal: Portal, admin: Client) -> None:
+    define(admin)
+    set_rules(admin, ORDER)
+    count = len(list_events(portal, ""))
+    answer = try_rules(admin, [SPECIES], Host="animal", Taken="2026-02-01", Received="2026-01-01")
+    broken = {"code": "conditionally_mandatory", "message": SPECIES["message"], "field": "Species"}
+    assert answer.json == {"rules": [], "values": [], "broken": [broken]}
+    assert try_rules(admin, [SPECIES], Host="animal", Species="cat").json["broken"] == []
+    both = try_rules(admin, [SPECIES, ORDER], Host="animal", Taken="2026-02-01", Received="2026-01-01").json
+    assert codes(both["broken"]) == [("conditionally_mandatory", "Species"), ("rule_broken", "Taken")]
+    assert admin.get("/recordrules").json == {"rules": [ORDER]}
+    assert len(list_events(portal, "")) == count
+
+
+def test_a_rule_with_a_fault_and_a_value_that_is_wrong_judge_nothing(admin: Client) -> None:
+    define(admin)
+    admin.add_field("ID", isMandatory=True)
+    faulty = rule("No.", condition("Host", "is"))
+    answer = try_rules(admin, [faulty, SPECIES, ORDER], Host="animal", Taken="soon", Received="2026-01-01", No="x").json
+    assert codes(answer["rules"]) == [("invalid_rule", "rules/0/then/0/values")]
+    assert codes(answer["values"]) == [("date_mismatch", "Taken"), ("unknown_field", "No")]
+    assert codes(answer["broken"]) == [("conditionally_mandatory", "Species")]
+
+
+def test_only_site_admins_try_rules(portal: Portal) -> None:
+    assert_refused(try_rules(portal.add_user(group_admin=True), []), 403, ("forbidden", None))
+    assert_refused(try_rules(portal.anonymous(), []), 401, ("unauthenticated", None))

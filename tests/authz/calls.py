@@ -36,6 +36,7 @@ EXCEPTIONS = (
     "checkSheet",
     "annotateSheet",
     "tryField",
+    "tryRecordRules",
     "previewAppSetting",
     "checkStorage",
 )
@@ -291,6 +292,7 @@ REQUESTS: dict[str, Callable[[Call], dict[str, Any]]] = {
     "tryField": _try_field,
     "setVocabulary": lambda call: {"json": {"terms": [{"term": f"Word {next(_numbers)}"}]}},
     "setRecordRules": _set_rules,
+    "tryRecordRules": lambda call: {"json": {**_set_rules(call)["json"], "record": {}}},
     "createMetaDataSet": _stage,
     "bulkCreateMetaDataSets": lambda call: {"json": {"records": [_stage(call)["json"]["record"]]}},
     "updateMetaDataSet": _change_set,

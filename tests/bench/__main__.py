@@ -2,12 +2,25 @@
 
 import sys
 
-from tests.bench import bulk, confirm, login, memory, portal_page, scale, sheets, small, submit, transfer, verification
+from tests.bench import (
+    bulk,
+    confirm,
+    login,
+    memory,
+    page,
+    page_upload,
+    scale,
+    sheets,
+    small,
+    submit,
+    transfer,
+    verification,
+)
 from tests.bench.report import format_figure, format_header
 
-MODULES = (submit, bulk, sheets, memory, transfer, verification, confirm, small, login)
+MODULES = (submit, bulk, sheets, memory, transfer, verification, confirm, small, login, page)
 BENCHMARKS = {module.__name__.rpartition(".")[2]: module.measure for module in MODULES}
-BENCHMARKS |= {"page": portal_page.measure, "scale": scale.measure}
+BENCHMARKS |= {"page-upload": page_upload.measure, "scale": scale.measure}
 
 
 def main(names: list[str]) -> int:

@@ -68,10 +68,11 @@ class Client:
 
 @dataclass(frozen=True)
 class Portal:
-    """A running portal: its address, its one worker's process id, and two users' keys."""
+    """A running portal: its address, the process ids of its supervisor and its first worker, and two users' keys."""
 
     home: Path
     address: str
+    supervisor: int
     worker: int
     admin_token: str
     lab_token: str
@@ -100,22 +101,22 @@ def spread(
 
 
 @contextmanager
-def running_portal(parent: Path | None = None, **settings: str) -> Iterator[Portal]:
-    """Run a portal with one worker and its home in ``parent``; ``settings`` are environment variables."""
+def running_portal(parent: Path | None = None, serve: Sequence[str] = SERVE, **settings: str) -> Iterator[Portal]:
+    """Run a portal with its home in ``parent``, by default one worker; ``settings`` are environment variables."""
     with tempfile.TemporaryDirectory(prefix="datameta-bench-", dir=parent) as folder:
         home = Path(folder)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("DATAMETA_")}
         environment = {**inherited, **settings, "DATAMETA_HOME": folder}
         with (
             (home / "portal.log").open("wb") as log,
-            _running([COMMAND, *SERVE], environment, log) as (process, line),
+            _running([COMMAND, *serve], environment, log) as (process, line),
         ):
             match = re.search(r"http://\S+", line)
             if match is None:
                 raise SystemExit(f"The portal did not start:\n{(home / 'portal.log').read_text()}")
-            [worker] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            worker, *_ = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
             admin = _add_user(environment, ADMIN, "--site-admin", "--site-read")
-            yield Portal(home, match[0], int(worker), admin, _add_user(environment, LAB))
+            yield Portal(home, match[0], process.pid, int(worker), admin, _add_user(environment, LAB))
 
 
 @contextmanager

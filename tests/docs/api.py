@@ -17,12 +17,15 @@ INTRODUCTION = """\
 
 Made by `make docs` from requests that a test sends; ids, times and secrets are replaced, and long lists cut.
 [openapi.yaml](../openapi.yaml) is the whole truth, also served at `/api/v1/` to try it; [errors.md](errors.md) lists
-what can be refused. Bash can run these lines after
+what can be refused. In the tables, what must be there is **bold**. Bash can run these lines after
 
-    URL=https://datameta.example.org/api/v1
-    KEY=…              # an API key; ADMIN_KEY is a site admin's, BOT_KEY that of a service's user
-    COOKIE=… CSRF=…    # from `POST /sessions`: the cookie `datameta` and the `csrfToken`
+```sh
+URL=https://datameta.example.org/api/v1
+KEY=…              # an API key; ADMIN_KEY is a site admin's, BOT_KEY that of a service's user
+COOKIE=… CSRF=…    # from `POST /sessions`: the cookie `datameta` and the `csrfToken`
+```
 """
+ANY_REQUEST = ("413", "415", "429")
 SHOWN_URL = "https://datameta.example.org"
 SHOWN_HEADERS = ("DataMeta-Affected", "Link", "Set-Cookie", "Content-Disposition")
 TEXTS = ("application/octet-stream", "text/csv", "text/yaml")
@@ -190,9 +193,50 @@ class Recorder:
                         name = described["operationId"]
                         parts.append(
                             f"\n### {described['summary']}\n\n`{method.upper()} {path}`, operation `{name}`\n\n"
-                            f"{described['description'].strip()}\n\n{self.examples[name]}"
+                            f"{described['description'].strip()}\n\n"
+                            f"{render_inputs(spec, described)}{render_refusals(described)}{self.examples[name]}"
                         )
         return "".join(parts)
+
+
+def find_part(spec: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    """Return what a part of the specification refers to, or itself."""
+    while "$ref" in part:
+        found: Any = spec
+        for name in part["$ref"].removeprefix("#/").split("/"):
+            found = found[name]
+        part = found
+    return part
+
+
+def render_inputs(spec: dict[str, Any], described: dict[str, Any]) -> str:
+    """Return a table of what an operation takes besides the ids in its path; what must be there is bold."""
+    parameters = [find_part(spec, each) for each in described.get("parameters", [])]
+    rows = [
+        (each["name"], each["in"], each.get("required", False), each["description"])
+        for each in parameters
+        if each["in"] != "path"
+    ]
+    content = find_part(spec, described.get("requestBody", {})).get("content", {})
+    body = find_part(spec, content.get("application/json", {}).get("schema", {}))
+    for name, value in body.get("properties", {}).items():
+        rows.append((name, "body", name in body.get("required", ()), find_part(spec, value)["description"]))
+    lines = [
+        f"| {f'**`{name}`**' if is_required else f'`{name}`'} | {place} | {cell(text)} |\n"
+        for name, place, is_required, text in rows
+    ]
+    return "| takes | in | |\n| --- | --- | --- |\n" + "".join(lines) + "\n" if lines else ""
+
+
+def cell(text: str) -> str:
+    """Return a text as it can stand in a table."""
+    return " ".join(text.split()).replace("|", r"\|")
+
+
+def render_refusals(described: dict[str, Any]) -> str:
+    """Return the statuses that are this operation's, not those that any request may meet."""
+    statuses = [status for status in described["responses"] if status.startswith("4") and status not in ANY_REQUEST]
+    return f"Refusals: {', '.join(statuses)}.\n\n" if statuses else ""
 
 
 def show_json(value: Any) -> str:

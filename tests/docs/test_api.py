@@ -117,6 +117,7 @@ def refine_fields(recorder: Recorder, admin: Client) -> None:
         "when": [{"field": "Concentration", "operator": "is_filled"}],
         "then": [{"field": "Host", "operator": "is_filled"}],
     }
+    recorder.show(admin, "tryRecordRules", {"rules": [rule], "record": {"Concentration": "12.5"}})
     recorder.show(admin, "setRecordRules", {"rules": [rule]})
     recorder.show(admin, "getRecordRules")
 

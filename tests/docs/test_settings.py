@@ -15,8 +15,10 @@ A setting `base_url` is `datameta.base_url` in the section `[app:main]` of an in
 secrets, and may stand in a file of their own that `datameta.secret_key_file`, or `DATAMETA_SECRET_KEY_FILE`, names.
 What a site admin changes while the portal runs is under *Administration › Settings* instead.
 
-    datameta config check --config portal.ini      # what is wrong, also with the database, the store, the mail server
-    datameta config show --config portal.ini       # every value, and where it is from; no secret
+```sh
+datameta config check --config portal.ini      # what is wrong, also with the database, the store, the mail server
+datameta config show --config portal.ini       # every value, and where it is from; no secret
+```
 
 ## In production
 

@@ -4,7 +4,19 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-TOOLS = {"pytest", "mypy", "ruff", "hypothesis", "moto", "playwright", "webtest", "bandit", "pip-audit", "schemathesis"}
+TOOLS = {
+    "pytest",
+    "mypy",
+    "ruff",
+    "hypothesis",
+    "moto",
+    "playwright",
+    "webtest",
+    "bandit",
+    "pip-audit",
+    "schemathesis",
+    "mkdocs-material",
+}
 
 
 def read_lock(name: str) -> dict[str, list[str]]:

@@ -70,6 +70,7 @@ NEWER = {
     "setVocabulary",
     "stageSheet",
     "tryField",
+    "tryRecordRules",
     "updateMetaDataSet",
     "uploadFile",
     "uploadFileForm",

@@ -1,4 +1,4 @@
-"""The lines that ``datameta serve --demo`` prints work as they are, and are those of the README."""
+"""The lines that ``datameta serve --demo`` prints work as they are, and are those of the tutorial."""
 
 import subprocess
 from pathlib import Path
@@ -44,5 +44,5 @@ def test_the_printed_lines_make_a_submission_with_the_services_result_each_time(
         assert len(submission["fileIds"]) == 2
 
 
-def test_the_readme_has_the_lines_word_for_word() -> None:
-    assert f"```bash\n{WALKTHROUGH}```\n" in (REPOSITORY / "README.md").read_text("utf-8")
+def test_the_tutorial_has_the_lines_word_for_word() -> None:
+    assert f"```bash\n{WALKTHROUGH}```\n" in (REPOSITORY / "docs/tutorial-lab.md").read_text("utf-8")

@@ -511,10 +511,21 @@ def test_values_are_tried_on_the_rules(page: Page, site: Site) -> None:
     expect(trial(page).get_by_text("No rule is broken.")).to_be_visible()
     trial(page).get_by_label("Sampling date").fill("14.3.")
     expect(trial(page).get_by_text("Sampling date is wrong in itself, so no rule judges it.")).to_be_visible()
-    # Other rules judge the same values otherwise.
+    # A rule that is being written is tried before it is saved, too.
+    trial(page).get_by_label("Sampling date").fill("")
+    expect(trial(page).get_by_text("No rule is broken.")).to_be_visible()
+    page.get_by_role("button", name="Add a rule").click()
+    draft = page.get_by_role("list", name="Rules in their order").locator("> li").nth(1)
+    draft.get_by_role("button", name="Remove", exact=True).first.click()
+    choose_condition(draft, "Tried age", "is one of")
+    draft.get_by_label("Values").fill("19")
+    draft.get_by_label("Values").press("Enter")
+    expect(trial(page).get_by_text("Tried age: Tried age must be 19.")).to_be_visible()
+    check_page(page, "admin-rules-draft")
+    page.get_by_role("button", name="Remove rule 2").click()
     page.get_by_role("button", name="Remove rule 1").click()
-    page.get_by_role("button", name="Save").click()
     expect(trial(page)).to_have_count(0)
+    assert admin(site, "GET", "/recordrules")["rules"][0]["message"] == "Adults only."
     assert admin(site, "GET", "/staged/metadatasets") == before
 
 
@@ -532,6 +543,8 @@ def test_a_refused_rule_is_marked(page: Page, site: Site) -> None:
     rule.get_by_label("Values").fill("y")
     expect(rule.get_by_text(f"{name} must be x.")).to_be_visible()
     admin(site, "PUT", f"/metadata/{uuid}", FIELD | {"name": "Renamed", "order": 6300})
+    trial(page).get_by_label(name).fill("x")
+    expect(trial(page).get_by_text("Rule 1 judges nothing as it is. There is no field")).to_be_visible()
     page.get_by_role("button", name="Save").click()
     expect(rule.get_by_text("There is no field with this id or name.")).to_be_visible()
     # What was written and not added yet is not lost.

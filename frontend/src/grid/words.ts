@@ -1,5 +1,6 @@
-/** What was found, in the reader's language: by its code, or as the portal says it where that is the site's own text. */
+/** What was found, in the reader's language: by its code, or as the portal says it, which may be the site's own text. */
 import { i18n, t } from '@/i18n'
+import { inWords } from '@/lib/refusals'
 import type { FieldColumn } from './columns'
 import type { Found } from './model'
 
@@ -9,6 +10,9 @@ export type Taken = Pick<
   'missingTerms' | 'words' | 'example' | 'dateFormat' | 'unit' | 'minimum' | 'maximum'
 >
 
+/** As the portal says it, in the reader's language. */
+const say = ({ code, message }: Pick<Found, 'code' | 'message'>) =>
+  inWords({ error_code: code, message }).message
 const join = (words: readonly string[]) => words.map((word) => t('submit.quoted', { word })).join(', ')
 
 export function describe(found: Pick<Found, 'code' | 'message'> & Partial<Found>, column?: Taken): string {
@@ -23,7 +27,7 @@ export function describe(found: Pick<Found, 'code' | 'message'> & Partial<Found>
     if (column.maximum === null) code += '_least'
   }
   const key = `submit.found.${code}`
-  if (!code || !i18n.global.te(key as never, 'en' as never)) return found.message
+  if (!code || !i18n.global.te(key as never, 'en' as never)) return say(found)
   return t(key, {
     format: column?.dateFormat,
     example: column?.example,
@@ -34,6 +38,11 @@ export function describe(found: Pick<Found, 'code' | 'message'> & Partial<Found>
     maximum: column?.maximum,
     suggestion: found.suggestion,
   })
+}
+
+/** What is wrong with a value that is tried: the portal's own English may have more in it, as a word that was meant. */
+export function describeProblem(problem: Pick<Found, 'code' | 'message'>, column?: Taken): string {
+  return i18n.global.locale.value === 'en' || !column ? say(problem) : describe(problem, column)
 }
 
 /** What a field takes, in a line each. */

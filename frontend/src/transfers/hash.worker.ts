@@ -25,7 +25,8 @@ export interface Answer {
   error?: string
 }
 
-const CHUNK_BYTES = 4 * 2 ** 20
+/** Smaller ones take more of the processor to read, larger ones keep what hashes them waiting. */
+const CHUNK_BYTES = 8 * 2 ** 20
 const makers = { md5: createMD5, sha256: createSHA256 }
 const idle: Record<Algorithm, IHasher[]> = { md5: [], sha256: [] }
 const streams = new Map<number, Md5Pair>()
@@ -54,7 +55,7 @@ async function digest(blob: Blob, algorithm: Algorithm): Promise<string> {
 
 async function perform(task: Task): Promise<string> {
   if (task.kind === 'digest') return digest(task.blob, task.algorithm)
-  const stream = streams.get(task.stream) ?? (await Md5Pair.create(CHUNK_BYTES))
+  const stream = streams.get(task.stream) ?? (await Md5Pair.create())
   if (task.kind === 'part') {
     streams.set(task.stream, stream)
     return stream.part(read(task.blob))

@@ -22,6 +22,8 @@ const BLOCK = 64
 const STATES = [0, 16]
 const BYTES = 64
 const PAGE = 65536
+/** So many are copied there at once: the processor still has them at hand when they are hashed. */
+const STEP = 256 * 1024
 
 /** Numbers as WebAssembly writes them: LEB128, signed and not. */
 function signed(value: number): number[] {
@@ -118,9 +120,8 @@ export class Md5Pair {
     this.states.set(START, 0)
   }
 
-  /** `chunk` is the most bytes that are given at once. */
-  static async create(chunk: number): Promise<Md5Pair> {
-    const pages = Math.ceil((BYTES + chunk + 2 * BLOCK) / PAGE)
+  static async create(): Promise<Md5Pair> {
+    const pages = Math.ceil((BYTES + STEP) / PAGE)
     const { instance } = await WebAssembly.instantiate(writeModule(pages))
     const { update, memory } = instance.exports
     return new Md5Pair(update as (address: number, blocks: number) => void, memory as WebAssembly.Memory)
@@ -134,14 +135,18 @@ export class Md5Pair {
     this.states.set(START, 4)
     const before = this.length
     for await (const chunk of chunks) {
-      if (this.rest.length) throw new Error('The part before does not end with a block.')
-      const blocks = Math.floor(chunk.length / BLOCK)
-      this.bytes.set(chunk)
-      if (blocks) this.update(BYTES, blocks)
-      this.rest = chunk.slice(blocks * BLOCK)
-      this.length += chunk.length
+      for (let at = 0; at < chunk.length; at += STEP) this.add(chunk.subarray(at, at + STEP))
     }
     return this.finish(1, this.length - before)
+  }
+
+  private add(bytes: Uint8Array): void {
+    if (this.rest.length) throw new Error('The part before does not end with a block.')
+    const blocks = Math.floor(bytes.length / BLOCK)
+    this.bytes.set(bytes)
+    if (blocks) this.update(BYTES, blocks)
+    this.rest = bytes.slice(blocks * BLOCK)
+    this.length += bytes.length
   }
 
   whole(): string {

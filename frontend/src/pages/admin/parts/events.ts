@@ -119,8 +119,11 @@ export interface Change {
 /** Return each property that an event tells of, as it was and as it is. */
 export function changesIn(event: Pick<AuditEvent, 'before' | 'after'>): Change[] {
   const names = [...new Set([...Object.keys(event.before ?? {}), ...Object.keys(event.after ?? {})])]
-  const show = (name: string, value: AuditValue | undefined) =>
-    name === 'group' && typeof value === 'string' ? groupName(value) : valueText(value)
+  const show = (name: string, value: AuditValue | undefined) => {
+    const key = `adminsite.values.${name}.${String(value)}`
+    if (has(key)) return t(key)
+    return name === 'group' && typeof value === 'string' ? groupName(value) : valueText(value)
+  }
   return names.map((name) => ({
     name: propertyName(name),
     before: show(name, event.before?.[name]),

@@ -8,9 +8,7 @@ and a checksum is at the cost of what is sent. The limit is for the lines; witho
 
 import hashlib
 import os
-import shutil
 import statistics
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,10 +16,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-from datameta.web.portal import BUILT
-from tests.bench.portal import LAB, Client, Portal, running_portal
+from tests.bench.page import running_browser, sign_in
+from tests.bench.portal import Client, Portal, running_portal
 from tests.bench.report import Figure
 
 SIZE = 1 << 30
@@ -58,20 +56,16 @@ BARE = """async ({ parts, partSize, complete, headers, body }) => {
 
 def measure() -> Iterator[Figure]:
     """Measure the page with and without a line."""
-    path = shutil.which("chromium")
-    if path is None or not BUILT.exists():
-        print("Not measured: install chromium, and run: make portal", file=sys.stderr)
-        return
     with ExitStack() as stack:
+        browser = stack.enter_context(running_browser())
+        if browser is None:
+            return
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         file = folder / "reads.fastq.gz"
         with file.open("wb") as opened:
             for _ in range(SIZE // PART):
                 opened.write(os.urandom(PART))
         portal = stack.enter_context(running_portal())
-        playwright = stack.enter_context(sync_playwright())
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        stack.callback(browser.close)
         for name, line in LINES.items():
             seconds: dict[str, list[float]] = {"page": [], "bare": []}
             for _ in range(TURNS):
@@ -87,10 +81,7 @@ def measure() -> Iterator[Figure]:
 
 
 def _open(page: Page, portal: Portal, line: int) -> Page:
-    page.goto(f"{portal.address}/submit")
-    page.get_by_label("E-mail address").fill(LAB)
-    page.get_by_label("Password", exact=True).fill("a long enough password")
-    page.get_by_role("button", name="Sign in").click()
+    sign_in(page, portal)
     page.get_by_role("button", name="Choose files").wait_for()
     page.evaluate(WATCH)
     conditions = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": line}
