@@ -19,7 +19,7 @@ H ?= 8
 PORTAL := datameta/web/portal/index.html
 FRONTEND := $(shell find frontend -type f -not -path '*/node_modules/*' -not -name schema.d.ts 2>/dev/null)
 
-.PHONY: run develop portal test test-portal test-scale check test-faults soak-faults soak fuzz bench docs screenshots pictures dist lock sbom audit clean
+.PHONY: run develop portal test test-portal test-scale test-install check test-faults soak-faults soak fuzz bench docs screenshots pictures dist lock sbom audit clean
 
 ## run: serve a demo portal on http://127.0.0.1:8080
 run: $(VENV)/.installed $(PORTAL)
@@ -63,8 +63,12 @@ test-scale: $(VENV)/.installed-test
 ## test-faults: what is killed, stopped, frozen and cut off loses nothing (KILLS=150, SEED=the time)
 test-faults: $(VENV)/.installed-test
 	$(BIN)/python -m tests.faults --kills $(KILLS) --seed $(SEED)
-	$(BIN)/python -m pytest -q -m faults tests/faults tests/e2e/test_scale.py tests/e2e/test_soak.py tests/e2e/test_install.py
+	$(BIN)/python -m pytest -q -m faults tests/faults tests/e2e/test_scale.py tests/e2e/test_soak.py
 	DATAMETA_RESUME_BYTES=5000000000 $(BIN)/python -m pytest -q tests/e2e/test_resume.py
+
+## test-install: that docs/install.md leads to a portal and back, on a Debian that is made for it; as root
+test-install: $(VENV)/.installed-test $(PORTAL)
+	$(BIN)/python -m pytest -q -m faults tests/e2e/test_install.py
 
 ## soak-faults: the same for an hour and more, with uploads to the store and through the portal (KILLS=5000)
 soak-faults: KILLS = 5000

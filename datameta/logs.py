@@ -6,6 +6,7 @@ out. Only this package logs in detail: at level ``debug`` libraries would write 
 
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator, MutableMapping
@@ -73,7 +74,7 @@ def get_operation() -> str:
 
 def configure(level: str, form: str = "plain", stream: TextIO | None = None) -> None:
     """Log to ``stream``, standard error, from a level on; ``form`` is plain, json, or auto (plain in a terminal)."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = LineHandler(stream or sys.stderr)
     is_plain = form == "plain" or (form == "auto" and handler.stream.isatty())
     handler.setFormatter(PlainFormatter() if is_plain else JsonFormatter())
     chosen = logging.getLevelNamesMapping()[level.upper()]
@@ -85,6 +86,32 @@ def configure(level: str, form: str = "plain", stream: TextIO | None = None) -> 
 def _is_news(record: logging.LogRecord) -> bool:
     """Say whether Alembic tells of a change of the schema, not of every look at it."""
     return not record.getMessage().startswith(("Context impl", "Will assume"))
+
+
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Writes each event by one call of the system, so that no thread waits while another writes.
+
+    The system keeps such lines apart, in a pipe those of up to 4 KiB.
+    """
+
+    def createLock(self) -> None:  # noqa: N802
+        """Have none."""
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one event."""
+        try:
+            line = self.format(record) + self.terminator
+            try:
+                descriptor = self.stream.fileno()
+            except OSError:
+                self.stream.write(line)
+                return
+            rest = line.encode("utf-8", "backslashreplace")
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        except Exception:
+            self.handleError(record)
 
 
 class JsonFormatter(logging.Formatter):
