@@ -391,7 +391,7 @@ def counted(portal: Portal) -> Iterator[list[str]]:
     def noting(send: Any) -> Any:
         def note(cursor: Any, statement: Any, *args: Any, **kw: Any) -> Any:
             # By the last the pool tries a connection.
-            if cursor.connection.info.dsn == dsn and statement != "SELECT 1":
+            if cursor.connection.info.dsn == dsn and statement != ";":
                 statements.append(str(statement))
             return send(cursor, statement, *args, **kw)
 

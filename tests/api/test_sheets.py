@@ -347,8 +347,8 @@ def test_the_rows_of_a_check_are_never_in_memory_as_a_whole(lab: Client) -> None
 
     # What is loaded and compiled at the first check stays.
     measure_peak("true")
-    # The answer without rows has the same rows read, a batch at a time.
-    size, peak = measure_peak("true")
-    _, least = measure_peak("false")
-    assert size > len(sheet) > 10 << 20
+    # The answer without rows has the same rows read, a batch at a time. What a pipe gives at once differs.
+    sizes, peaks = zip(*(measure_peak("true") for _ in range(5)), strict=True)
+    peak, least = min(peaks), min(measure_peak("false")[1] for _ in range(5))
+    assert sizes[0] > len(sheet) > 10 << 20
     assert peak < least + (1 << 20)

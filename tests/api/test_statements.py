@@ -138,10 +138,12 @@ def test_to_read_many_submissions_takes_as_many_statements_as_one(lab: Client, p
 
 def test_to_read_many_fields_takes_as_many_statements_as_a_few(portal: Portal, lab: Client) -> None:
     admin = portal.add_user("Office", site_admin=True)
-    counts = [count_statements(lab, "get", "/metadata")]
-    for number in range(20):
-        admin.add_field(f"Field {number}")
-    counts.append(count_statements(lab, "get", "/metadata"))
-    assert counts[0] == counts[1] <= 5
+    lab.get("/metadata")
+    counts = []
+    for few in (1, 20):
+        for number in range(few):
+            admin.add_field(f"Field {few}.{number}")
+        counts.append(count_statements(lab, "get", "/metadata"))
+    assert counts[0] == counts[1] <= 6
     # Who asks, and whether anything has changed.
     assert count_statements(lab, "get", "/metadata") == 2
