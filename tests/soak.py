@@ -42,7 +42,7 @@ READS = {
     "getMetaData": "/metadata",
     "listStagedMetaDataSets": "/staged/metadatasets?limit=20",
     "getMetaDataSets": "/metadatasets?limit=20",
-    "getGroupSubmissions": "/groups/{group}/submissions?limit=20",
+    "listSubmissions": "/submissions?limit=20",
     "getOverview": "/overview",
 }
 WRITES_IN = 10
@@ -80,8 +80,6 @@ class User:
         self._connection: HTTPConnection | None = None
         self._record, self._number, self._made = record, number, 0
         self._random = random.Random(number)
-        who = self.ask("getUserInformation", "GET", f"{API}/rpc/whoami")
-        self._group = who["group"]["id"]["uuid"]
 
     def work(self, until: float) -> None:
         """Send requests until then."""
@@ -90,7 +88,7 @@ class User:
                 self.submit()
             else:
                 name = self._random.choice(list(READS))
-                self.ask(name, "GET", API + READS[name].format(group=self._group))
+                self.ask(name, "GET", API + READS[name])
             time.sleep(self._random.expovariate(1 / PAUSE_SECONDS))
 
     def close(self) -> None:

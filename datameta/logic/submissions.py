@@ -287,7 +287,7 @@ def list_group_pages(db: Session, actor: Actor, *, group_id: str) -> list[list[i
     if not may_view_group_submissions(actor, group.id):
         raise ForbiddenError
     query = (
-        select(Submission.id, sum(_count_members()))
+        select(Submission.id, Submission.metadataset_count + Submission.file_count)
         .where(Submission.group_id == group.id)
         .order_by(Submission.submitted_at, Submission.id)
     )
@@ -323,7 +323,6 @@ def list_page(
 
     Raises ``ValidationError`` for an unknown group or cursor.
     """
-    counts = _count_members()
     query = (
         select(
             Submission.id,
@@ -335,8 +334,8 @@ def list_page(
             Group.site_id.label("group_site_id"),
             User.uuid.label("user_uuid"),
             User.site_id.label("user_site_id"),
-            counts[0].label("metadataset_count"),
-            counts[1].label("file_count"),
+            Submission.metadataset_count,
+            Submission.file_count,
         )
         .join(Group, Group.id == Submission.group_id)
         .join(User, User.id == Submission.user_id)
@@ -348,7 +347,7 @@ def list_page(
         query = query.where(Submission.group_id == _find_filter_group(db, group_id))
     if cursor is not None:
         query = query.where(tuple_(Submission.submitted_at, Submission.id) < parse_cursor(cursor, datetime, int))
-    rows = db.execute(query).all()
+    rows: Sequence[Any] = db.execute(query).all()
     if len(rows) <= limit:
         return rows, None
     last = rows[limit - 1]
@@ -403,13 +402,6 @@ def _find_filter_group(db: Session, group_id: str) -> int:
         raise ValidationError(
             Problem(message, "not_found", field="groupId", entity=sent_identifier(group_id))
         ) from None
-
-
-def _count_members() -> list[Any]:
-    return [
-        select(func.count()).where(model.submission_id == Submission.id).scalar_subquery()
-        for model in (MetaDataSet, File)
-    ]
 
 
 @cache
