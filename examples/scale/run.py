@@ -321,8 +321,8 @@ def run_site(folder: Path, port: int = 8080, processes: int = 2) -> Iterator[Sit
         yield site
 
 
-def make_bucket(rgw: RGW) -> None:
-    """Make the bucket; a site does this once, by hand."""
+def make_bucket(rgw: RGW) -> Any:
+    """Make the bucket, and return its owner's client; a site does this once, by hand."""
     client = boto3.client(
         "s3",
         endpoint_url=rgw.endpoint,
@@ -332,6 +332,7 @@ def make_bucket(rgw: RGW) -> None:
         config=Config(request_checksum_calculation="when_required", proxies={}),
     )
     client.create_bucket(Bucket="datameta")
+    return client
 
 
 def _answers(address: str) -> bool:

@@ -21,11 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 
-from examples.scale.run import Program
+from examples.scale.run import Program, make_bucket
 from tests.e2e.conftest import REPOSITORY, curl, make_environment
 from tests.e2e.test_scale import FIELD
 from tests.rgw import missing_programs, run_rgw
@@ -251,15 +249,7 @@ def machine() -> Iterator[Machine]:
         (folder / "rgw").mkdir()
         rgw = stack.enter_context(run_rgw(folder / "rgw"))
         keys = make_user(rgw, "datameta")
-        owner = boto3.client(
-            "s3",
-            endpoint_url=rgw.endpoint,
-            region_name="us-east-1",
-            aws_access_key_id=rgw.access_key,
-            aws_secret_access_key=rgw.secret_key,
-            config=Config(request_checksum_calculation="when_required", proxies={}),
-        )
-        owner.create_bucket(Bucket="datameta")
+        owner = make_bucket(rgw)
         set_up_bucket(owner, "datameta", folder)
         machine.filled = dict(zip(FILLED, (rgw.endpoint, *keys), strict=True))
         yield machine
